@@ -1,0 +1,343 @@
+"""The `harness` command. Each command is a few lines: parse, call a room, print. Heavy imports stay inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli_base import Group
+from harness.cli_data import data as data_group
+from harness.errors import BadInput, Refused
+
+if TYPE_CHECKING:
+    from harness.config.space import SearchSpace
+    from harness.sweep.layout import GenerationFolder, Home
+
+HOME_HELP = "Folder for everything that is written, except reports (default: HARNESS_HOME, else ./runs)."
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tissue-sweep-harness", prog_name="harness")
+def main() -> None:
+    """Sweeps for tissue segmentation in histology, with scores that can be compared.
+
+    \b
+    harness sweep quickstart         a first sweep on synthetic tissue, in minutes
+    harness ui                       its runs in MLflow
+    harness report                   its report, written again
+    harness init                     a commented search space for your own data
+    """
+
+
+def home_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--home`, the same everywhere."""
+    return click.option("--home", type=click.Path(path_type=Path, file_okay=False), help=HOME_HELP)(command)
+
+
+def json_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--json`, the same everywhere."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for scripts.")(command)
+
+
+def space_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What changes a search space on the command line."""
+    for option in reversed((
+        click.argument("space"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=2."),
+        click.option("--data", metavar="PATH|phantom", help="Other data: a folder with wsirois/, or synthetic tissue."),
+        click.option("--trials", type=click.IntRange(min=1), help="A new total of trials per stratum."),
+        click.option("--smoke", is_flag=True, help="Shrink the space so that it ends in minutes on two cores."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def slot_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where trials run."""
+    command = click.option("--workers", type=click.IntRange(1, 256), help="Slots (default: one a core, or one a GPU).")(command)
+    devices = click.Choice(["auto", "cpu", "cuda", "mps"])
+    return click.option("--device", type=devices, default="auto", show_default=True, help="Where to train.")(command)
+
+
+@main.command()
+@space_options
+@slot_options
+@click.option("--executor", type=click.Choice(["local", "inline"]), default="local", show_default=True, help="Processes, or one at a time here.")
+@click.option("--storage", metavar="URL", help="Optuna's storage (default: SQLite in the home).")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"), show_default=True, help="Where the report goes.")
+@home_option
+def sweep(
+    space: str, overrides: tuple[str, ...], data: str | None, trials: int | None, smoke: bool, device: str,
+    workers: int | None, executor: str, storage: str | None, out: Path, home: Path | None,
+) -> None:  # fmt: skip
+    """Run a search space to its end, or go on with it, and write the report.
+
+    SPACE is a YAML file, or the name of one that comes along: quickstart, unicorn.
+
+    \b
+    harness sweep quickstart
+    harness sweep search_spaces/unicorn.yaml --data phantom --smoke
+    harness sweep my.yaml --set train.epochs=100 --trials 40
+    """
+    from harness.sweep.layout import open_home
+    from harness.sweep.progress import Screen
+    from harness.sweep.run import Request, run_sweep
+
+    screen = Screen()
+    loaded, text = load(space, overrides, data, trials, smoke, note=screen.note)
+    at = open_home(home)
+    request = Request(
+        yaml=text, command=["harness", *sys.argv[1:]], executor="inline" if executor == "inline" else "local",
+        device=device, workers=workers, storage=storage,
+    )  # fmt: skip
+    outcome = run_sweep(loaded, at, request, screen, lambda generation: write_report(generation, out))
+    print_end(outcome.generation, outcome.report, at, screen.note)
+    if outcome.out_of_time:
+        screen.note("the time budget is used up; a larger budget.wall (or --set budget.wall=...) continues")
+    outcome.raise_for_exit_code()
+
+
+@main.command()
+@space_options
+@slot_options
+@json_option
+@home_option
+def plan(
+    space: str, overrides: tuple[str, ...], data: str | None, trials: int | None, smoke: bool, device: str,
+    workers: int | None, as_json: bool, home: Path | None,
+) -> None:  # fmt: skip
+    """Count what a sweep would train, and estimate hours, disk and memory from a few timed steps.
+
+    \b
+    harness plan search_spaces/unicorn.yaml
+    harness plan quickstart --json
+    """
+    from harness.execute.devices import workplaces
+    from harness.sweep.layout import open_home
+    from harness.sweep.plan import plan as make_plan
+    from harness.sweep.prepare import prepare_data
+    from harness.sweep.progress import Screen
+
+    screen = Screen()
+    loaded, _ = load(space, overrides, data, trials, smoke, note=screen.note)
+    at = open_home(home)
+    places = workplaces(device, workers, stores=at.stores)
+    prepared = prepare_data(loaded, at, screen)
+    made = make_plan(loaded, prepared, screen, device=places[0].device, slots=len(places))
+    if as_json:
+        click.echo(json.dumps(made.document, indent=1))
+        return
+    from harness.cli_text import plan_text
+
+    click.echo(plan_text(made.document, made.timed, slots=len(places), device=places[0].device))
+
+
+@main.command()
+@click.argument("name", required=False)
+@json_option
+@home_option
+def status(name: str | None, as_json: bool, home: Path | None) -> None:
+    """How a sweep stands, per stratum (default: the one that ran last)."""
+    from harness.cli_text import status_text
+    from harness.sweep.layout import open_home
+    from harness.sweep.status import status_of
+
+    at = open_home(home)
+    document = status_of(named_sweep(at, name).last_generation(), at)
+    click.echo(json.dumps(document, indent=1) if as_json else status_text(document))
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"), show_default=True, help="Where the report goes.")
+@json_option
+@home_option
+def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> None:
+    """Write a sweep's report and leaderboard tables again (default: the sweep that ran last). Loads no torch."""
+    from harness.sweep.layout import open_home
+
+    at = open_home(home)
+    generation = named_sweep(at, name).last_generation()
+    page = write_report(generation, out)
+    if as_json:
+        click.echo((page.parent / "leaderboard.json").read_text(encoding="utf-8"))
+    else:
+        print_end(generation, page, at, click.echo)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@slot_options
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The new trial folder (default: in the home, under single/).")
+@home_option
+def trial(path: Path, device: str, workers: int | None, out: Path | None, home: Path | None) -> None:
+    """Train one spec without Optuna and MLflow.
+
+    PATH is a trial folder (its spec is trained again, elsewhere), or a YAML file with one combination.
+
+    \b
+    harness trial runs/sweeps/quickstart/g1/trials/unicorn3.all.0003
+    harness trial one.yaml --out /tmp/one
+    """
+    from harness.execute.devices import workplaces
+    from harness.sweep.layout import open_home
+    from harness.sweep.progress import Screen
+    from harness.sweep.single import run_single, spec_of
+
+    screen = Screen()
+    at = open_home(home)
+    spec = spec_of(path, at, screen)
+    folder = out or at.path / "single" / spec.fingerprint[:16]
+    result = run_single(spec, folder, workplaces(device, workers, stores=at.stores)[0], screen)
+    objective = result["objective"]
+    click.echo(f"{objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}; {folder}")
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@home_option
+def ui(port: int, home: Path | None) -> None:
+    """Open the MLflow UI on the runs of a home, on this machine only (Ctrl-C ends it)."""
+    from harness.sweep.layout import open_home
+    from harness.tracking.store import ui_command
+
+    argv, environment = ui_command(open_home(home).path, port, os.environ)
+    click.echo(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    sys.exit(subprocess.run(argv, env=environment, check=False).returncode)
+
+
+@main.command()
+@click.option("--encoders", is_flag=True, help="List the encoders instead of the architectures.")
+@json_option
+def models(encoders: bool, as_json: bool) -> None:
+    """List the architectures, and the encoders they may use."""
+    from harness.cli_text import architectures_text, encoders_text, models_document
+
+    if as_json:
+        click.echo(json.dumps(models_document(), indent=1))
+    else:
+        click.echo(encoders_text() if encoders else architectures_text())
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("sweep.yaml"))
+@click.option("--root", default="data/tiger", show_default=True, help="Where your regions are (holds wsirois/).")
+def init(file: Path, root: str) -> None:
+    """Write a commented search space for your own data to FILE (default: sweep.yaml)."""
+    from harness.files import write_text
+    from harness.sweep.template import template
+
+    if file.exists():
+        raise Refused(f"{file} is there already; name another file")
+    write_text(file, template(name=file.stem, root=root))
+    click.echo(f"wrote {file}; next: harness plan {file}")
+
+
+@main.command()
+@click.argument("name")
+@home_option
+def stop(name: str, home: Path | None) -> None:
+    """Ask a running sweep to stop cleanly; running it again continues."""
+    from harness.sweep.layout import open_home
+    from harness.sweep.lock import stop_holder
+
+    click.echo(stop_holder(named_sweep(open_home(home), name)))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@home_option
+def rm(name: str, yes: bool, home: Path | None) -> None:
+    """Delete a sweep: trial folders, Optuna studies, MLflow runs. Patch stores and reports stay."""
+    from harness.sweep.layout import open_home
+    from harness.sweep.remove import remove_sweep, size_bytes
+
+    at = open_home(home)
+    folder = named_sweep(at, name)
+    generations = len(folder.generations())
+    if not yes:
+        size = size_bytes(folder.path) / 1e6
+        click.confirm(f"delete {folder.path} ({generations} generations, {size:.0f} MB) and its runs?", abort=True)
+    click.echo(remove_sweep(folder, at))
+
+
+def load(
+    space: str, overrides: tuple[str, ...], data: str | None, trials: int | None, smoke: bool, *, note: Callable[[str], None]
+) -> tuple[SearchSpace, str]:
+    """The search space as the command line wants it, and the file's text."""
+    from harness.config.load import load_space, parse_override
+    from harness.sweep.smoke import shrink
+    from harness.sweep.vocabulary import CHECKS
+
+    path = space_file(space)
+    changes = [parse_override(text) for text in overrides]
+    changes += [("data.root", data)] if data else []
+    changes += [("budget.trials", trials)] if trials and not smoke else []
+    loaded = load_space(path, overrides=changes, checks=CHECKS)
+    if smoke:
+        loaded, notes = shrink(loaded)
+        for line in notes:
+            note(line)
+    return loaded, path.read_text(encoding="utf-8")
+
+
+def space_file(name: str) -> Path:
+    """The file of that path, or the search space of that name that comes along."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    here = Path(__file__).resolve().parent
+    for folder in (here / "search_spaces", here.parent / "search_spaces"):
+        if folder.is_dir():
+            packaged = folder / f"{name.removesuffix('.yaml')}.yaml"
+            if packaged.is_file() and path.name == name:
+                return packaged
+            names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+            raise BadInput(f"{name}: no such file; these come along by name: {names}")
+    raise BadInput(f"{name}: no such file")
+
+
+def named_sweep(home: Home, name: str | None) -> Any:
+    """The sweep of that name, or the one that ran last."""
+    if name is not None:
+        folder = home.sweep(Path(name).stem if name.endswith((".yaml", ".yml")) else name)
+        folder.last_generation()
+        return folder
+    ran = sorted(home.sweeps.glob("*/last.json"), key=lambda file: file.stat().st_mtime)
+    if not ran:
+        raise BadInput(f"no sweep in {home.path} yet; start one by `harness sweep quickstart`")
+    return home.sweep(ran[-1].parent.name)
+
+
+def write_report(generation: GenerationFolder, out: Path) -> Path:
+    """Write `<out>/<sweep>/` and return its index.html."""
+    from harness.report.page import write_report as write
+
+    return write(generation.path, out)
+
+
+def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: Callable[[str], None]) -> None:
+    """The best trials as a table, the report's path, and how to see the runs."""
+    from harness.cli_text import end_text
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    say(end_text(generation.path, width))
+    if page is not None:
+        say(f"report: {page.resolve()}")
+    default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
+    say("runs:   harness ui" + ("" if default else f" --home {home.path}"))
+
+
+main.add_command(data_group)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Documents as text for the terminal. Computes nothing; the same values go out as `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.config.labels import BUILTIN
+from harness.data.check import Checked
+from harness.models.table import architectures, encoders
+
+
+def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
+    """The plan as a table per question."""
+    strata = _table("stratum", "combinations", "trials", numbers=2)
+    for row in document["strata"]:
+        strata.add_row(row["name"], f"{row['combinations']:,}", f"{row['trials']:,}")
+    patches = _table("patch px", "input px", "train", "validation", numbers=4)
+    for row in document["patches"]:
+        patches.add_row(*(f"{row[key]:,}" for key in ("patch_px", "input_px", "train", "validation")))
+    estimate = document["estimate"]
+    lines = [f"timed: {line}" for line in timed]
+    lines.append(
+        f"{document['trials']:,} trials: about {_hours(estimate['hours'])} on {slots} x {device} without pruning or early "
+        f"stopping, {_size(estimate['disk_bytes'])} of disk, {_size(estimate['memory_bytes'])} of memory"
+    )
+    return "\n".join([_drawn(strata), "patches before the filter:", _drawn(patches), *lines])
+
+
+def status_text(document: Mapping[str, Any]) -> str:
+    """The status as a table."""
+    states = ("complete", "pruned", "failed", "running", "waiting")
+    table = _table("stratum", *states, numbers=5)
+    for row in document["strata"]:
+        table.add_row(row["name"], *(str(row[state]) for state in states))
+    report = document["report"] or "not written yet"
+    held = f"run by process {document['holder']}" if document["holder"] else "not running"
+    return "\n".join([
+        f"sweep {document['name']}, generation {document['generation']}, {held}",
+        _drawn(table),
+        f"{document['epochs_trained']} epochs trained; MLflow {document['store']}; report {report}",
+    ])  # fmt: skip
+
+
+def end_text(generation: Path, width: int) -> str:
+    """The best rows of every board, at the end of a sweep."""
+    from harness.report.queries import read_sweep
+    from harness.report.tables import end_table
+
+    rows = end_table(read_sweep(generation))
+    if not rows:
+        return "no trial completed, so there is nothing to rank"
+    table = _table("", "model", "setting", "score", "behind", "yardstick", "notes")
+    board = None
+    for row in rows:
+        if row.board != board:
+            board = row.board
+            table.add_section()
+            table.add_row("", f"[bold]{_escaped(row.board)}[/bold]")
+        table.add_row(*map(_escaped, (row.rank, row.model, row.setting, row.score, row.behind, row.yardstick, row.flags)))
+    return _drawn(table, width)
+
+
+def architectures_text() -> str:
+    """Architectures, one a line."""
+    table = _table("architecture", "encoder", "side is a multiple of", "what it is", "source")
+    for row in architectures().values():
+        table.add_row(row.name, "yes" if row.needs_encoder else "-", str(row.divisor), row.summary, row.source)
+    return f"{_drawn(table, 120)}\n{len(encoders())} encoders: harness models --encoders; any of timm's as tu-<its name>"
+
+
+def encoders_text() -> str:
+    """Encoders and the weights offered for them."""
+    table = _table("encoder", "pretrained weights on the hub")
+    for name, offered in sorted(encoders().items()):
+        table.add_row(name, ", ".join(offered))
+    return _drawn(table)
+
+
+def models_document() -> dict[str, Any]:
+    """The table of facts as JSON."""
+    rows = [
+        {"name": row.name, "needs_encoder": row.needs_encoder, "divisor": row.divisor, "summary": row.summary, "source": row.source}
+        for row in architectures().values()
+    ]
+    return {"schema": "harness.models/1", "architectures": rows, "encoders": {n: list(w) for n, w in encoders().items()}}
+
+
+def check_text(checked: Checked) -> str:
+    """Defects, or that there are none."""
+    lines = [str(defect) for defect in checked.defects]
+    patients = len({roi.patient for roi in checked.rois})
+    lines.append(f"{len(checked.rois)} usable regions of {patients} patients, {len(lines) or 'no'} defects")
+    return "\n".join(lines)
+
+
+def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
+    """Counts of a cohort."""
+    names = {ids[0]: name for name, ids in BUILTIN["tiger7"].classes.items()} | {0: "undefined"}
+    pixels = _table("source id", "in TIGER", "pixels", "share", numbers=0)
+    for source_id, count in document["pixels"].items():
+        share = document["shares"].get(source_id)
+        pixels.add_row(
+            str(source_id), names.get(int(source_id), "?"), f"{count:,}", "" if share is None else f"{100 * share:.1f} %"
+        )
+    centres = ", ".join(f"{name} {count['rois']}" for name, count in document["centres"].items())
+    lines = [
+        f"{document['rois']} regions of {document['patients']} patients; by centre: {centres}",
+        _drawn(pixels),
+        f"undefined: {100 * document['undefined_share']:.1f} % of all pixels; shares are of the defined ones",
+    ]
+    if document["patients_not_known"]:
+        lines.append(f"{len(document['patients_not_known'])} slides count as patients: their names do not tell the patient")
+    if defects:
+        lines.append(f"{defects} defects left these regions out: harness data check")
+    return "\n".join(lines)
+
+
+def _table(*heads: str, numbers: int = 0) -> Table:
+    """A plain table whose last `numbers` columns are right-aligned."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for index, head in enumerate(heads):
+        right = numbers and index >= len(heads) - numbers
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _drawn(table: Table, width: int = 100) -> str:
+    stream = StringIO()
+    Console(file=stream, width=max(width, 60), highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _size(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

@@ -1,0 +1,203 @@
+"""YAML 1.2 in, frozen values out; every mistake with its file and line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from harness.errors import BadInput
+
+# A search space is a page of text; anything larger is not one (and aliases could make it explode in memory).
+MAX_YAML_BYTES = 1_000_000
+
+KeyPath = tuple[str | int, ...]
+
+
+class Frozen(BaseModel):
+    """Base of everything that enters from a file: immutable, unknown keys refused, no silent conversion of strings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False, ser_json_inf_nan="null")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed YAML file: plain values, and the line of every key and list item."""
+
+    source: str
+    values: dict[str, Any]
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+    def line(self, path: KeyPath) -> int | None:
+        """The line of `path`, or of its nearest parent that stands in the file; None for a value set elsewhere."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return None
+
+    def problem(self, path: KeyPath, message: str) -> str:
+        """One line for people: `file:line: key.path: message`."""
+        line = self.line(path)
+        where = self.source if line is None else f"{self.source}:{line}"
+        keys = ".".join(str(part) for part in path)
+        return f"{where}: {keys}: {message}" if keys else f"{where}: {message}"
+
+
+def load_yaml(path: Path) -> Document:
+    """Read one YAML 1.2 mapping. Duplicate keys, aliases and anything but a mapping are a BadInput naming the line."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_YAML_BYTES:
+        raise BadInput(f"{path}: {len(content):,} bytes; a search space has at most {MAX_YAML_BYTES:,}")
+    try:
+        return parse_yaml(content.decode("utf-8"), source=str(path))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def parse_yaml(text: str, *, source: str) -> Document:
+    """As `load_yaml`, from text; `source` names it in messages."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.version = (1, 2)
+    try:
+        tokens = {type(token).__name__: token for token in YAML(typ="rt", pure=True).scan(text)}
+        if "AliasToken" in tokens:
+            line = tokens["AliasToken"].start_mark.line + 1
+            raise BadInput(f"{source}:{line}: YAML aliases (*name) are not allowed; write the value out")
+        loaded = yaml.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise BadInput(f"{source}:{line}: not valid YAML: {_first_line(error.problem)}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise BadInput(f"{source}:1: not valid YAML: {_first_line(str(error))}") from None
+    if not isinstance(loaded, CommentedMap):
+        raise BadInput(f"{source}:1: expected `key: value` pairs at the top")
+    lines: dict[KeyPath, int] = {}
+    values = _plain(loaded, (), lines)
+    return Document(source=source, values=values, lines=lines)
+
+
+def parse_value(text: str) -> Any:
+    """One YAML value, as written after `--set key=`."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 2)
+    try:
+        return yaml.load(text)
+    except YAMLError:
+        return text
+
+
+def with_override(document: Document, path: KeyPath, value: Any) -> Document:
+    """The document with one value set; sections on the way are made, and the line of the old value is forgotten."""
+    if not path:
+        raise ValueError("an override needs a key")
+    values = dict(document.values)
+    inner: dict[str, Any] = values
+    for key in path[:-1]:
+        child = inner.get(str(key))
+        inner[str(key)] = dict(child) if isinstance(child, dict) else {}
+        inner = inner[str(key)]
+    inner[str(path[-1])] = value
+    lines = {key: line for key, line in document.lines.items() if key[: len(path)] != path}
+    return Document(source=document.source, values=values, lines=lines)
+
+
+def problems_of(document: Document, error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Every mistake of a pydantic error as a line for people, with the nearest allowed name for an unknown key."""
+    return [
+        document.problem(_yaml_path(item["loc"]), _message(item, model))
+        for item in error.errors(include_url=False)
+    ]
+
+
+def failing_paths(error: ValidationError) -> list[KeyPath]:
+    """The paths of a pydantic error, to look past them for further mistakes."""
+    return [_yaml_path(item["loc"]) for item in error.errors(include_url=False)]
+
+
+def choose_from(name: object, allowed: Iterable[str]) -> str:
+    """`did you mean 'unet'? Choose from a, b, c`, shortened when there are many."""
+    options = sorted({*allowed})
+    starting = [option for option in options if len(str(name)) > 2 and option.startswith(str(name))]
+    near = starting or difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    shown = ", ".join(options[:32]) + (f", ... ({len(options)} in all)" if len(options) > 32 else "")
+    return f"{hint}Choose from {shown}"
+
+
+def _message(item: Any, model: type[BaseModel]) -> str:
+    kind, loc = item["type"], item["loc"]
+    if kind == "extra_forbidden":
+        return f"unknown key; {choose_from(loc[-1], _sibling_keys(model, loc))}"
+    if kind == "missing":
+        return "is missing"
+    if kind in ("literal_error", "enum"):
+        allowed = [part.strip("' ") for part in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        return f"{item['input']!r} is not allowed; {choose_from(item['input'], allowed)}"
+    if kind == "value_error":
+        return str(item["ctx"]["error"])
+    text = item["msg"]
+    shown = repr(item["input"])
+    return f"{text[0].lower()}{text[1:]} (it is {shown[:60]})"
+
+
+def _sibling_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys allowed where `loc` ends, found by walking the model's fields."""
+    current: Any = model
+    for part in loc[:-1]:
+        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
+            current = _model_in(current.model_fields[str(part)].annotation)
+        elif isinstance(current, type) and current.__name__ == part:
+            continue
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The pydantic model inside an annotation such as `X | None` or `dict[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _yaml_path(loc: Sequence[str | int]) -> KeyPath:
+    return tuple(loc)
+
+
+def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
+    """ruamel's nodes as plain Python values; fills `lines` (counted from 1)."""
+    if isinstance(node, CommentedMap):
+        result = {}
+        for key, value in node.items():
+            lines[(*path, str(key))] = node.lc.key(key)[0] + 1
+            result[str(key)] = _plain(value, (*path, str(key)), lines)
+        return result
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            lines[(*path, index)] = node.lc.item(index)[0] + 1
+        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    for plain in (int, float, str):
+        if isinstance(node, plain):
+            return plain(node)
+    return node
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "unreadable").strip().splitlines()[0]

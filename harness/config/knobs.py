@@ -1,0 +1,84 @@
+"""Knobs: every name that `strata:`, `parameters:`, `baselines:` and rules may use, and the values it takes.
+
+A knob is a field of the spec it sets, so its type, bounds and default are written once, there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from harness.config.base import choose_from
+from harness.config.spec import Cut, DatasetVariant, ModelSpec, TrainSpec
+
+# `input_px` and `stride` default to patch_px, so unlike in Cut they may be left out.
+_OWNERS: dict[str, type[BaseModel]] = {
+    "patches": DatasetVariant,
+    "min_share": DatasetVariant,
+    **dict.fromkeys(Cut.model_fields, Cut),
+    **dict.fromkeys(ModelSpec.model_fields, ModelSpec),
+    **dict.fromkeys(TrainSpec.model_fields, TrainSpec),
+}
+KNOBS: frozenset[str] = frozenset({"labels", *_OWNERS})
+DATA_KNOBS: frozenset[str] = frozenset({"labels", "patches", "min_share", *Cut.model_fields})
+MODEL_KNOBS: frozenset[str] = frozenset(ModelSpec.model_fields)
+TRAIN_KNOBS: frozenset[str] = frozenset(TrainSpec.model_fields)
+
+_LITERAL = ("literal_error", "enum")
+# {knob: adapter}: made once, they take a few milliseconds each.
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {}
+
+
+def check_value(knob: str, value: Any, labels: Mapping[str, object]) -> Any:
+    """The value as the knob's type; ValueError names what is allowed. `labels` are the label maps of the file."""
+    if knob == "labels":
+        if value not in labels:
+            raise ValueError(f"{value!r} is not a label map of this file; {choose_from(value, labels)}")
+        return value
+    try:
+        return _adapter(knob).validate_python(value)
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        if item["type"] in _LITERAL:
+            allowed = [part.strip("' ") for part in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
+            raise ValueError(f"{value!r} is not allowed; {choose_from(value, allowed)}") from None
+        text = item["msg"]
+        raise ValueError(f"{value!r}: {text[0].lower()}{text[1:]}") from None
+
+
+def is_numeric(knob: str) -> type[int] | type[float] | None:
+    """int or float for knobs that take a range (`min`, `max`), else None."""
+    for number in (int, float):
+        try:
+            if knob != "labels" and type(_adapter(knob).validate_python(_sample(knob, number), strict=True)) is number:
+                return number
+        except ValidationError:
+            continue
+    return None
+
+
+def label_of(value: Any) -> str | int | float | bool | None:
+    """A value as Optuna, MLflow and people see it: scalars as they are, `cross_entropy+0.5*dice` for a weighted sum."""
+    if isinstance(value, Mapping):
+        return "+".join(name if weight == 1 else f"{weight:g}*{name}" for name, weight in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    return value  # type: ignore[no-any-return]  # the knobs' other values are scalars
+
+
+def _sample(knob: str, number: type[int] | type[float]) -> int | float:
+    """A number inside the knob's bounds, if it takes numbers at all: its default, or a mid-sized value."""
+    field = _OWNERS[knob].model_fields[knob]
+    default = field.default
+    if type(default) is number:
+        return default  # type: ignore[return-value]  # its type was just compared
+    return number(64) if number is int else 0.5
+
+
+def _adapter(knob: str) -> TypeAdapter[Any]:
+    if knob not in _ADAPTERS:
+        field = _OWNERS[knob].model_fields[knob]
+        _ADAPTERS[knob] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])  # type: ignore[name-defined]
+    return _ADAPTERS[knob]

@@ -1,0 +1,211 @@
+"""SearchSpace: one sweep's YAML file, as a frozen value."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from harness.config.base import Frozen
+from harness.config.labels import BUILTIN, LabelMap
+from harness.config.rules import Rule, parse_rule
+from harness.config.spec import Objective, TrainSpec
+from harness.files import fingerprint
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d)$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from `90s`, `30m`, `36h`, `2d`, or a plain number of seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    match = _DURATION.match(str(value).strip())
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"{value!r} is not a duration; write 90s, 30m, 36h or 2d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _as_tuple(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+OneOrMany = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)]
+
+
+class SplitRule(Frozen):
+    """How patients are divided; `file` names a JSON of the form {"train": [...], "validation": [...], "test": [...]}."""
+
+    by: Literal["patient"] = "patient"
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Annotated[int, Field(ge=0)] = 11
+    file: str | None = None
+
+
+class PhantomSettings(Frozen):
+    """The synthetic cohort that `root: phantom` stands for; see `harness data synth`."""
+
+    patients: Annotated[int, Field(ge=4, le=2000)] = 24
+    roi_px: Annotated[int, Field(ge=128, le=4096)] = 320
+    tiny_share: Annotated[float, Field(ge=0, le=1)] = 0.15
+    seed: Annotated[int, Field(ge=0)] = 7
+
+
+class DataSource(Frozen):
+    """Where the ROIs are and how patients are split."""
+
+    root: str
+    split: SplitRule = SplitRule()
+    on_defect: Literal["stop", "quarantine"] = "stop"
+    patient_regex: str | None = None
+    min_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    limit_rois: Annotated[int, Field(ge=2)] | None = None  # use this many ROIs, spread over patients
+    phantom: PhantomSettings = PhantomSettings()
+
+    @field_validator("patient_regex")
+    @classmethod
+    def _has_a_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+            if groups != 1:
+                raise ValueError(f"{value!r} needs exactly one group (...), the patient")
+        return value
+
+
+class Parameter(Frozen):
+    """One searched or fixed knob: `values`, `value`, or `min` and `max` (`log`, and `steps` for a grid); `when` it applies."""
+
+    values: tuple[Any, ...] | None = None
+    value: Any = None
+    min: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    log: bool = False
+    steps: Annotated[int, Field(ge=2, le=1000)] | None = None
+    when: dict[str, OneOrMany] = {}
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Parameter:
+        forms = {"values", "value", "min"} & self.model_fields_set
+        if len(forms) != 1 or (("min" in forms) != ("max" in self.model_fields_set)):
+            raise ValueError("needs one of `values: [...]`, `value: ...`, or `min: ...` with `max: ...`")
+        if self.values is not None and not self.values:
+            raise ValueError("`values` is empty")
+        if self.min is not None and self.max is not None:
+            if self.min >= self.max:
+                raise ValueError(f"min {self.min:g} is not below max {self.max:g}")
+            if self.log and self.min <= 0:
+                raise ValueError("`log: true` needs min above 0")
+        elif self.log or self.steps is not None:
+            raise ValueError("`log` and `steps` belong to a range (`min`, `max`)")
+        return self
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the parameter is a range rather than a list of choices."""
+        return self.min is not None
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The listed values; empty for a range."""
+        if self.values is not None:
+            return self.values
+        return () if self.is_range else (self.value,)
+
+
+class Budget(Frozen):
+    """`trials` per stratum; `wall` (or `gpu_hours`) for the whole sweep, added up over restarts."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    wall: Duration | None = None
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def wall_s(self) -> float | None:
+        """The tighter of the two time limits in seconds of wall time on one device."""
+        limits = [self.wall, None if self.gpu_hours is None else self.gpu_hours * 3600]
+        present = [limit for limit in limits if limit is not None]
+        return min(present) if present else None
+
+
+class Prune(Frozen):
+    """Which Optuna pruner ends hopeless trials early."""
+
+    type: Literal["hyperband", "halving", "median", "none"] = "none"
+    min_epochs: Annotated[int, Field(ge=1)] = 3
+    eta: Annotated[int, Field(ge=2)] = 3
+
+
+class Replicate(Frozen):
+    """Train the top of each stratum again with fresh seeds. Read, not active yet."""
+
+    top: Annotated[int, Field(ge=1)] = 3
+    seeds: tuple[int, ...] = (101, 102, 103)
+
+
+class SearchSpace(Frozen):
+    """Everything a sweep is: data, labels, strata, parameters, rules, training, budget."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataSource
+    labels: dict[Annotated[str, Field(pattern=NAME_PATTERN)], LabelMap]
+    strata: dict[str, tuple[Any, ...]] = {}
+    parameters: dict[str, Parameter] = {}
+    rules: tuple[str, ...] = ()
+    baselines: tuple[dict[str, Any], ...] = ()
+    train: TrainSpec = TrainSpec()
+    objective: Objective = Objective()
+    method: Literal["tpe", "random", "grid"] = "tpe"
+    budget: Budget = Budget()
+    prune: Prune = Prune()
+    replicate: Replicate | None = None
+    claims: tuple[str, ...] = ()
+    export: Annotated[str, Field(pattern=r"^(all|none|top:[1-9][0-9]{0,3})$")] = "none"
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _maps_by_name(cls, value: object) -> object:
+        return {name: _label_map(name, body) for name, body in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("labels")
+    @classmethod
+    def _some_labels(cls, value: dict[str, LabelMap]) -> dict[str, LabelMap]:
+        if not value:
+            raise ValueError("needs at least one label map, such as `tiger7: builtin`")
+        return value
+
+    @model_validator(mode="after")
+    def _monitor_follows_objective(self) -> SearchSpace:
+        if "monitor" not in self.train.model_fields_set:
+            train = self.train.model_copy(update={"monitor": self.objective.metric})
+            object.__setattr__(self, "train", train)  # frozen: set once, while the value is being made
+        return self
+
+    @property
+    def parsed_rules(self) -> tuple[Rule, ...]:
+        """The rules, parsed."""
+        return tuple(parse_rule(text) for text in self.rules)
+
+    @property
+    def key(self) -> str:
+        """Hash of what is computed: equal keys belong to one generation. Names and budgets are not part of it."""
+        apart = {"name", "budget", "replicate", "claims", "export"}
+        dumped = self.model_dump(mode="json", exclude=apart)
+        return fingerprint({**dumped, "data": {**dumped["data"], "root": None}})
+
+
+def _label_map(name: str, body: object) -> object:
+    """`builtin`, or classes with their ids (and `ignore_ids`), as the fields of a LabelMap."""
+    if body == "builtin" and name in BUILTIN:
+        return BUILTIN[name]
+    if isinstance(body, dict) and "classes" not in body:
+        classes = {key: ids for key, ids in body.items() if key not in ("ignore_ids", "name")}
+        return {"name": name, "classes": classes, "ignore_ids": body.get("ignore_ids", ())}
+    return {**body, "name": name} if isinstance(body, dict) else {"name": name, "classes": body}

@@ -1,0 +1,52 @@
+"""What every executor promises: jobs in, messages out, one job per slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+# An event of a trial (see harness.trial.run), or one of these two about the worker itself:
+#   {"event": "lost", "message": ...}       the worker died; nothing more comes of this job
+#   {"event": "exported", "message": ...}   an export job ended; message is None, or why it failed
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing for a worker to do with a trial folder."""
+
+    folder: Path
+    attempt: int = 0
+    task: Literal["train", "export"] = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event and the job it is about."""
+
+    job: Job
+    event: Event
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere. Not thread-safe: one controller calls it from one thread."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at a time."""
+
+    def free(self) -> int:
+        """How many jobs could be submitted now."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job on a free slot."""
+
+    def messages(self, timeout_s: float) -> list[Message]:
+        """What happened since the last call; waits up to `timeout_s` for something to happen."""
+
+    def stop(self, job: Job) -> None:
+        """Ask a running job to stop at once; it answers with `finished` (stopped). No effect on a job that is over."""
+
+    def close(self) -> None:
+        """End all workers; jobs still running are cut off."""

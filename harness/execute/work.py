@@ -1,0 +1,50 @@
+"""One job in this process: the only place where executors meet torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.execute.base import Event, Job
+from harness.trial.folder import TrialFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What is the same for all jobs of a worker."""
+
+    stores: Path  # folder of patch stores
+    device: str = "cpu"  # cpu, cuda:0, mps
+
+
+def warm_up() -> None:
+    """Import what every trial needs (5-20 s), and settle on one torch thread."""
+    import torch
+
+    import harness.trial.run  # noqa: F401  # imported for its effect: warm module caches
+
+    # With 2 threads on shared cores torch was 15 times slower, and thread counts change the weights.
+    torch.set_num_threads(1)
+
+
+def do_job(job: Job, place: Workplace, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
+    """Do one job; what happens is told through `emit`. Exceptions are events, too."""
+    folder = TrialFolder(job.folder)
+    if job.task == "export":
+        emit({"event": "exported", "message": _export(folder)})
+        return
+    from harness.trial.run import run_trial
+
+    run_trial(folder, job.attempt, stores=place.stores, device=place.device, emit=emit, should_stop=should_stop)
+
+
+def _export(folder: TrialFolder) -> str | None:
+    from harness.trial.export import export_model
+
+    try:
+        export_model(folder)
+    except Exception as error:
+        # The trial stands without its MLflow model; the controller shows the reason.
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    return None

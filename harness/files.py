@@ -1,0 +1,90 @@
+"""Writing files so that a reader never sees half of one, and naming content by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on leaving it is fsynced and renamed over `path`.
+
+    After an exception `path` is as before and nothing is left aside.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    aside = Path(name)
+    try:
+        yield aside
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        # mkstemp makes files private (0600); results are meant to be shared with the group like any other.
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
+        fsync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step."""
+    with written_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace `path` by `content` (UTF-8) in one step."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as strict JSON in one step; NaN and infinity are a ValueError, never written."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable (a rename lives in the directory, not in the file)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Hex sha256 of a JSON-like value; equal values give equal fingerprints, whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """`name` as a file name that is safe everywhere: letters, digits, '.', '_', '-'; runs of others become one '_'."""
+    safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "_"
+    # Most file systems end at 255 bytes; a cut name keeps a piece of the hash so that two long ones stay apart.
+    return safe if len(safe) <= 120 else f"{safe[:100]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

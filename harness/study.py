@@ -1,0 +1,297 @@
+"""Optuna's only room: one study per stratum, proposing combinations and pruning.
+
+The trial folders are the truth. In-memory twins of the study, rebuilt from the folders at every start, propose and prune
+(that saves 36 ms a trial, and a resumed sweep proposes what an undisturbed one would have); the durable copy in Optuna's
+storage is for people and tools (optuna-dashboard) and is written when a trial starts and when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from harness.config.cells import (
+    Assignment,
+    Stratum,
+    baselines_of,
+    combinations,
+    has_open_range,
+    in_order,
+    is_active,
+    meets_rules,
+)
+from harness.config.knobs import is_numeric, label_of
+from harness.config.space import Parameter, SearchSpace
+from harness.errors import Refused
+from harness.files import fingerprint
+
+# After this many exact repeats in a row, draw from the combinations that are left instead.
+MAX_REPEATS = 20
+
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+@dataclass(frozen=True)
+class Past:
+    """A trial as the studies know it, read from its folder."""
+
+    uid: str
+    number: int
+    assignment: Mapping[str, Any]
+    state: str  # running (also: to be continued), complete, pruned, failed
+    value: float | None = None
+    reported: Mapping[int, float] = field(default_factory=dict)  # epoch -> objective
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Optuna's durable storage at an SQLAlchemy URL; Refused in one line when it cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # alembic announces every migration step of a new database on the root logger's children.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        return optuna.storages.RDBStorage(url)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise Refused(f"Optuna's storage cannot be opened: {reason}") from None
+
+
+class StratumStudy:
+    """The study `<sweep>/<stratum>/g<n>`: proposes what to train next and says what to prune."""
+
+    def __init__(
+        self, space: SearchSpace, stratum: Stratum, *, name: str, storage: optuna.storages.BaseStorage | None
+    ) -> None:
+        self.space, self.stratum, self.name = space, stratum, name
+        # Two twins: drawing leaves a draft trial behind at every draw, and Hyperband assigns brackets by trial number,
+        # which must be the same after a restart.
+        self._sampling, self._judging = (
+            optuna.create_study(
+                storage=optuna.storages.InMemoryStorage(), study_name=name, direction=space.objective.goal
+            )
+            for _ in range(2)
+        )
+        self._durable = (
+            None
+            if storage is None
+            else optuna.create_study(
+                storage=storage, study_name=name, direction=space.objective.goal, load_if_exists=True
+            )
+        )
+        self._pruner = _pruner(space)
+        self._twin_ids: dict[str, tuple[int, int]] = {}  # uid -> ids in the sampling and the judging twin
+        self._durable_ids: dict[str, int] = {}
+        self._taken: set[str] = set()
+        self._reported: dict[str, dict[int, float]] = {}
+        self._waiting_baselines = [row for row, _ in baselines_of(space, stratum)]
+        self._cells: list[Assignment] | None = None
+
+    def restore(self, past: Iterable[Past]) -> None:
+        """Take in the trials of an earlier run; the durable study is brought to agree with them."""
+        for trial in sorted(past, key=lambda p: p.number):
+            self.started(trial.uid, trial.assignment)
+            for epoch, value in sorted(trial.reported.items()):
+                self.report(trial.uid, epoch, value)
+            if trial.state in _STATES:
+                self.finished(trial.uid, trial.state, trial.value)
+
+    def propose(self) -> Assignment | None:
+        """The next combination that was not tried yet, baselines first; None when nothing is left."""
+        while self._waiting_baselines:
+            row = self._suggested(self._waiting_baselines.pop(0), attempt=0)
+            if row is not None and self._is_new(row):
+                return row
+        if self.space.method == "grid":
+            return self._remaining_cell()
+        for attempt in range(MAX_REPEATS):
+            row = self._suggested({}, attempt=attempt)
+            if row is not None and self._is_new(row):
+                return row
+        return self._remaining_cell()
+
+    def started(self, uid: str, assignment: Mapping[str, Any]) -> None:
+        """Note a trial as running, here and in the durable study."""
+        self._taken.add(_cell_key(assignment))
+        self._twin_ids[uid] = (
+            self._create(self._sampling, uid, assignment),
+            self._create(self._judging, uid, assignment),
+        )
+        if self._durable is not None and uid not in self._durable_trials():
+            self._durable_ids[uid] = self._create(self._durable, uid, assignment)
+        self._reported[uid] = {}
+
+    def report(self, uid: str, epoch: int, value: float) -> None:
+        """Note the objective after an epoch (1, 2, ...)."""
+        self._reported[uid][epoch] = value
+        for study, trial_id in self._twins(uid):
+            study._storage.set_trial_intermediate_value(trial_id, epoch, value)
+
+    def should_prune(self, uid: str) -> bool:
+        """Whether the trial's last reported value makes it not worth going on."""
+        if self._pruner is None or not self._reported[uid]:
+            return False
+        study, trial_id = self._twins(uid)[1]
+        return bool(self._pruner.prune(study, study._storage.get_trial(trial_id)))
+
+    def finished(self, uid: str, state: str, value: float | None) -> None:
+        """Tell the end of a trial: complete with its objective, pruned, or failed."""
+        values = [value] if state == "complete" and value is not None else None
+        for study, trial_id in self._twins(uid):
+            study._storage.set_trial_state_values(trial_id, _STATES[state], values)
+        if self._durable is None:
+            return
+        storage, trial_id = self._durable._storage, self._durable_trials().get(uid)
+        if trial_id is None or storage.get_trial(trial_id).state.is_finished():
+            return
+        for epoch, objective in self._reported[uid].items():
+            storage.set_trial_intermediate_value(trial_id, epoch, objective)
+        storage.set_trial_state_values(trial_id, _STATES[state], values)
+
+    def _suggested(self, given: Mapping[str, Any], *, attempt: int) -> Assignment | None:
+        """One combination from the sampler around the given values; None when it breaks a rule."""
+        # A stream of its own for every trial and attempt: a resumed sweep draws what it would have drawn.
+        number = len(self._twin_ids)
+        seed = int(fingerprint([self.space.name, self.space.seed, self.stratum.name, number, attempt])[:8], 16)
+        self._sampling.sampler = _sampler(self.space.method, seed)
+        draft = self._sampling.ask()
+        try:
+            row: Assignment = dict(self.stratum.values)
+            for name in in_order(self.space.parameters):
+                row[name] = self._value(draft, name, given, row)
+        finally:
+            # The draft was only for drawing: as a failed trial it counts for nothing in sampler and pruner.
+            self._sampling._storage.set_trial_state_values(draft._trial_id, TrialState.FAIL)
+        return row if meets_rules(self.space, row) else None
+
+    def _value(self, draft: optuna.Trial, name: str, given: Mapping[str, Any], row: Assignment) -> Any:
+        parameter = self.space.parameters[name]
+        if not is_active(parameter, row):
+            return None
+        if name in given:
+            return given[name]
+        if len(parameter.choices) == 1:
+            return parameter.choices[0]
+        if parameter.is_range:
+            low, high = parameter.min, parameter.max
+            assert low is not None and high is not None
+            if is_numeric(name) is int:
+                return draft.suggest_int(name, round(low), round(high), log=parameter.log)
+            return draft.suggest_float(name, low, high, log=parameter.log)
+        label = draft.suggest_categorical(name, [label_of(choice) for choice in parameter.choices])
+        return next(choice for choice in parameter.choices if label_of(choice) == label)
+
+    def _twins(self, uid: str) -> list[tuple[optuna.Study, int]]:
+        return list(zip((self._sampling, self._judging), self._twin_ids[uid], strict=True))
+
+    def _is_new(self, assignment: Assignment) -> bool:
+        return _cell_key(assignment) not in self._taken
+
+    def _remaining_cell(self) -> Assignment | None:
+        """A combination not tried yet, in an order that only the seed decides; ranges are drawn at random."""
+        if self._cells is None:
+            self._cells = list(combinations(self.space, self.stratum))
+            random.Random(fingerprint([self.space.seed, self.stratum.name, "cells"])).shuffle(self._cells)
+        if has_open_range(self.space):
+            return self._drawn_cell()
+        return next((cell for cell in self._cells if self._is_new(cell)), None)
+
+    def _drawn_cell(self) -> Assignment | None:
+        draw = random.Random(fingerprint([self.space.seed, self.stratum.name, len(self._twin_ids), "draw"]))
+        for cell in self._cells or []:
+            row = {
+                name: _drawn(name, self.space.parameters[name], draw)
+                if value is None and name in self.space.parameters and is_active(self.space.parameters[name], cell)
+                else value
+                for name, value in cell.items()
+            }
+            if meets_rules(self.space, row) and self._is_new(row):
+                return row
+        return None
+
+    def _create(self, study: optuna.Study, uid: str, assignment: Mapping[str, Any]) -> int:
+        """A running trial with known parameters, created in one step (enqueue and ask would be two)."""
+        distributions = {
+            name: _distribution(name, parameter)
+            for name, parameter in self.space.parameters.items()
+            if assignment.get(name) is not None and len(parameter.choices) != 1
+        }
+        template = optuna.trial.FrozenTrial(
+            number=-1,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
+            params={name: label_of(assignment[name]) for name in distributions},
+            distributions=distributions,
+            user_attrs={"uid": uid},
+            system_attrs={},
+            intermediate_values={},
+            trial_id=-1,
+        )
+        return study._storage.create_new_trial(study._study_id, template_trial=template)
+
+    def _durable_trials(self) -> dict[str, int]:
+        """{uid: trial id} of the durable study, read once."""
+        if not self._durable_ids and self._durable is not None:
+            trials = self._durable.get_trials(deepcopy=False)
+            self._durable_ids = {trial.user_attrs.get("uid", ""): trial._trial_id for trial in trials}
+        return self._durable_ids
+
+
+def _cell_key(assignment: Mapping[str, Any]) -> str:
+    return json.dumps({name: label_of(value) for name, value in assignment.items()}, sort_keys=True)
+
+
+def _sampler(method: str, seed: int) -> optuna.samplers.BaseSampler:
+    if method == "tpe":
+        with warnings.catch_warnings():
+            # Its grouping options are marked experimental; we pin Optuna below its next major version.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _pruner(space: SearchSpace) -> optuna.pruners.BasePruner | None:
+    prune, epochs = space.prune, space.train.epochs
+    if prune.type == "hyperband":
+        return optuna.pruners.HyperbandPruner(prune.min_epochs, epochs, prune.eta)
+    if prune.type == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(prune.min_epochs, prune.eta)
+    if prune.type == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=prune.min_epochs - 1)
+    return None
+
+
+def _distribution(name: str, parameter: Parameter) -> BaseDistribution:
+    if parameter.is_range:
+        low, high = parameter.min, parameter.max
+        assert low is not None and high is not None
+        if is_numeric(name) is int:
+            return IntDistribution(round(low), round(high), log=parameter.log)
+        return FloatDistribution(low, high, log=parameter.log)
+    return CategoricalDistribution([label_of(choice) for choice in parameter.choices])
+
+
+def _drawn(name: str, parameter: Parameter, draw: random.Random) -> Any:
+    low, high = parameter.min, parameter.max
+    assert low is not None and high is not None
+    value = low * (high / low) ** draw.random() if parameter.log else draw.uniform(low, high)
+    return round(value) if is_numeric(name) is int else value
+
+
+def delete_studies(url: str, *, prefix: str) -> int:
+    """Delete every study whose name starts with `prefix`; returns how many."""
+    storage = open_storage(url)
+    names = [name for name in optuna.get_all_study_names(storage) if name.startswith(prefix)]
+    for name in names:
+        optuna.delete_study(study_name=name, storage=storage)
+    return len(names)

@@ -1,0 +1,347 @@
+"""The controller: ask -> submit -> events -> tell. The only writer of trial records, of Optuna and of MLflow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from harness.config.cells import Assignment, DataFacts, Stratum, baselines_of, resolve, strata_of
+from harness.config.space import SearchSpace
+from harness.errors import BadInput, HarnessError, TrialsFailed
+from harness.execute.base import Event, Executor, Job, Message
+from harness.files import read_json, write_json
+from harness.study import StratumStudy
+from harness.sweep.layout import GenerationFolder
+from harness.sweep.ledger import Record, as_past, now, read_records, trial_uid, write_record
+from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
+from harness.tracking.naming import run_name
+from harness.trial.folder import TrialFolder
+
+# A worker that dies takes its trial along this often before the trial counts as failed.
+MAX_LOST = 3
+# The same failure this often in a row, with nothing completed in between, is a fault of the sweep, not of a trial.
+MAX_SAME_FAILURES = 3
+# "Clean state within 10 s" of a Ctrl-C: what has not answered by then is cut off and continues from its last epoch.
+STOP_TIMEOUT_S = 8.0
+POLL_S = 0.25
+CLOCK_EVERY_S = 5.0
+
+
+class Mirror(Protocol):
+    """Where trial folders are projected to, in the background (see harness.tracking)."""
+
+    def touch(self, files: TrialFolder) -> None:
+        """The trial folder changed."""
+
+    @property
+    def status(self) -> str | None:
+        """A line about trouble, or None."""
+
+
+class Controller:
+    """Runs the trials of one generation until the budget is used or nothing is left."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        facts: DataFacts,
+        generation: GenerationFolder,
+        *,
+        executor: Executor,
+        studies: Mapping[str, StratumStudy],
+        mirror: Mirror,
+        screen: Screen,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.space, self.facts, self.generation = space, facts, generation
+        self.executor, self.studies, self.mirror, self.screen = executor, studies, mirror, screen
+        self.strata = {stratum.name: stratum for stratum in strata_of(space)}
+        self.records = read_records(generation)
+        self.interrupted = interrupted
+        self.out_of_time = False
+        self.epochs_trained = 0
+        self.fatal: HarnessError | None = None
+        self._running: dict[Job, Running] = {}
+        self._pruning: set[str] = set()
+        self._lost: Counter[str] = Counter()
+        self._same_failures: list[str] = []
+        self._exhausted: set[str] = set()
+        self._exported: set[str] = set()
+        self._varied = frozenset(name for name, p in space.parameters.items() if p.is_range or len(p.choices) > 1)
+        self._titles: dict[str, str] = {}
+        self._spent_s = generation.wall_s()
+        self._started = self._clock_written = time.monotonic()
+        self._waiting = deque(self._reconcile())
+
+    @property
+    def wanted(self) -> int:
+        """How many trials the sweep has in the end, as far as known now."""
+        per_stratum = Counter(record.stratum for record in self.records.values())
+        return sum(
+            per_stratum[name] if name in self._exhausted else max(self.space.budget.trials, per_stratum[name])
+            for name in self.strata
+        )
+
+    def run(self) -> None:
+        """Train until done, out of time, interrupted or stopped by a fault."""
+        with self.screen.sweep():
+            while not (self.interrupted() or self.out_of_time or self.fatal):
+                self._fill_slots()
+                if not self._running:
+                    break
+                self._handle_all(self.executor.messages(POLL_S))
+                self._tick()
+            self._stop_running()
+        self._write_clock()
+
+    def _reconcile(self) -> list[str]:
+        """Bring records and studies to agree with the folders; returns the trials to continue."""
+        waiting = []
+        for uid, record in sorted(self.records.items(), key=lambda item: item[1].number):
+            folder = self._folder(uid)
+            if not record.is_final:
+                if folder.complete:  # killed between the manifest and the record
+                    record = self._completed(record, folder)
+                else:
+                    record = record.model_copy(update={"state": "waiting"})
+                    waiting.append(uid)
+                self._save(record)
+        for name, study in self.studies.items():
+            members = [record for record in self.records.values() if record.stratum == name]
+            study.restore(as_past(record, self._folder(record.uid).path) for record in members)
+        return waiting
+
+    def _fill_slots(self) -> None:
+        while self.executor.free() > 0:
+            job = self._next_job()
+            if job is None:
+                return
+            spec_epochs = 0
+            if job.task == "train":
+                folder = TrialFolder(job.folder)
+                spec_epochs = folder.read_spec().train.epochs
+                self._save(self.records[folder.uid].model_copy(update={"state": "running"}))
+            self._running[job] = Running(name=self._name(job), epochs=spec_epochs)
+            self.executor.submit(job)
+
+    def _next_job(self) -> Job | None:
+        if self._waiting:
+            return self._attempt(self._waiting.popleft())
+        started = Counter(record.stratum for record in self.records.values() if record.replicate_of is None)
+        # Strata take turns, so that a time limit ends them evenly.
+        for name in sorted(self.strata, key=lambda stratum: started[stratum]):
+            if started[name] >= self.space.budget.trials or name in self._exhausted:
+                continue
+            assignment = self.studies[name].propose()
+            if assignment is None:
+                self._exhausted.add(name)
+                continue
+            return self._attempt(self._new_trial(self.strata[name], assignment, number=started[name]))
+        return self._next_export()
+
+    def _new_trial(self, stratum: Stratum, assignment: Assignment, *, number: int) -> str:
+        uid = trial_uid(stratum.name, number)
+        spec = resolve(self.space, self.facts, assignment, seed=self.space.seed)
+        baselines = [(values, mark) for values, mark in baselines_of(self.space, stratum)]
+        given = next(
+            (mark or "" for values, mark in baselines if all(assignment.get(k) == v for k, v in values.items())), None
+        )
+        record = Record(
+            uid=uid,
+            sweep=self.space.name,
+            generation=self.generation.number,
+            stratum=stratum.name,
+            number=number,
+            parameters=assignment,
+            baseline=given is not None,
+            mark=given or None,
+            seed=spec.seed,
+            fingerprint=spec.fingerprint,
+            created=now(),
+        )
+        self._folder(uid).path.mkdir(parents=True, exist_ok=True)
+        self._folder(uid).write_spec(spec)
+        self._save(record)
+        self.studies[stratum.name].started(uid, assignment)
+        return uid
+
+    def _attempt(self, uid: str) -> Job:
+        folder = self._folder(uid)
+        attempts = folder.attempts()
+        number = attempts[-1].number + 1 if attempts else 1
+        folder.attempt(number).path.mkdir(parents=True)
+        return Job(folder.path, number)
+
+    def _handle_all(self, messages: list[Message]) -> None:
+        for message in messages:
+            running = self._running.get(message.job)
+            if running is not None:
+                self._handle(message.job, running, message.event)
+
+    def _handle(self, job: Job, running: Running, event: Event) -> None:
+        uid = job.folder.name
+        match event["event"]:
+            case "epoch":
+                self._on_epoch(job, running, event)
+            case "finished":
+                del self._running[job]
+                self._on_finished(uid, job, event)
+            case "lost":
+                del self._running[job]
+                self._on_lost(uid, job, event)
+            case "exported":
+                del self._running[job]
+                if event["message"] is not None:
+                    self.screen.note(f"export  {running.name}: {event['message']}")
+        self.mirror.touch(TrialFolder(job.folder))
+
+    def _on_epoch(self, job: Job, running: Running, event: Event) -> None:
+        uid, objective = job.folder.name, event["objective"]
+        running.epoch, running.objective = event["epoch"], objective
+        self.epochs_trained += 1
+        if objective is None:
+            return
+        study = self.studies[self.records[uid].stratum]
+        study.report(uid, event["epoch"], objective)
+        if event["epoch"] < running.epochs and uid not in self._pruning and study.should_prune(uid):
+            self._pruning.add(uid)
+            self._save(self.records[uid].model_copy(update={"pruned_epoch": event["epoch"]}))
+            self.executor.stop(job)
+
+    def _on_finished(self, uid: str, job: Job, event: Event) -> None:
+        folder, record = self._folder(uid), self.records[uid]
+        state = event["state"]
+        if state == "complete":
+            folder.accept(folder.attempt(job.attempt))
+            self._end(self._completed(record, folder))
+        elif state == "stopped" and uid in self._pruning:
+            self._end(record.model_copy(update={"state": "pruned", "finished": now()}))
+        elif state == "stopped":
+            self._save(record.model_copy(update={"state": "waiting"}))
+        else:
+            self._fail(record, event["cause"] or "error", event["message"] or "no message")
+
+    def _completed(self, record: Record, folder: TrialFolder) -> Record:
+        """The record of a trial whose result was accepted; a result without a finite objective is a failure."""
+        result = read_json(folder.result)
+        value = result["objective"]["value"]
+        accepted = read_json(folder.manifest)["attempt"]
+        update: dict[str, Any] = {"accepted_attempt": accepted, "finished": now(), "pruned_epoch": None}
+        if value is None or not math.isfinite(value):
+            metric = result["objective"]["metric"]
+            return record.model_copy(
+                update={**update, "state": "failed", "cause": "nan", "message": f"{metric} has no finite value"}
+            )
+        return record.model_copy(update={**update, "state": "complete", "value": value, "cause": None, "message": None})
+
+    def _on_lost(self, uid: str, job: Job, event: Event) -> None:
+        if job.task == "export":
+            self.screen.note(f"export  {self._name(job)}: {event['message']}")
+            return
+        self._lost[uid] += 1
+        record = self.records[uid]
+        if self._lost[uid] >= MAX_LOST:
+            self._fail(record, "lost", event["message"])
+        else:
+            self.screen.note(f"lost    {self._name(job)}: {event['message']}; it continues from its last epoch")
+            self._save(record.model_copy(update={"state": "waiting"}))
+            self._waiting.append(uid)
+
+    def _fail(self, record: Record, cause: str, message: str) -> None:
+        self._end(
+            record.model_copy(update={"state": "failed", "cause": cause, "message": message, "finished": now()})
+        )
+        if cause == "data":
+            self.fatal = BadInput(message)
+        self._same_failures.append(f"{cause}: {message}")
+        last = self._same_failures[-MAX_SAME_FAILURES:]
+        if len(last) == MAX_SAME_FAILURES and len(set(last)) == 1:
+            self.fatal = self.fatal or TrialsFailed(
+                f"stopped: {MAX_SAME_FAILURES} trials in a row failed the same way ({last[0]}); see "
+                f"{self._folder(record.uid).path}"
+            )
+
+    def _end(self, record: Record) -> None:
+        """A trial reached its final state: record, study, screen."""
+        self._save(record)
+        self._pruning.discard(record.uid)
+        if record.state != "failed":
+            self._same_failures.clear()
+        self.studies[record.stratum].finished(record.uid, record.state, record.value)
+        folder = self._folder(record.uid)
+        result = read_json(folder.result) if record.state == "complete" else None
+        self.screen.note(finished_line(record, self._title(record), result))
+
+    def _next_export(self) -> Job | None:
+        """The next model to export: under `top:k` once the search is over, under `all` as soon as slots are free."""
+        training = any(job.task == "train" for job in self._running)
+        wanted = self.space.export
+        if wanted == "none" or (wanted != "all" and training):
+            return None
+        for record in self._to_export():
+            if record.uid not in self._exported and not self._folder(record.uid).mlflow_model.exists():
+                self._exported.add(record.uid)
+                return Job(self._folder(record.uid).path, task="export")
+        return None
+
+    def _to_export(self) -> list[Record]:
+        complete = [record for record in self.records.values() if record.state == "complete" and record.value is not None]
+        if self.space.export == "all":
+            return complete
+        top = int(self.space.export.removeprefix("top:"))
+        sign = -1.0 if self.space.objective.goal == "maximize" else 1.0
+        chosen: list[Record] = []
+        for name in self.strata:
+            members = [record for record in complete if record.stratum == name]
+            chosen += sorted(members, key=lambda record: sign * (record.value or 0.0))[:top]
+        return chosen
+
+    def _stop_running(self) -> None:
+        """Ask what still runs to stop; after a while the rest is cut off. All of it continues at the next start."""
+        for job in self._running:
+            self.executor.stop(job)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._running and time.monotonic() < deadline:
+            self._handle_all(self.executor.messages(POLL_S))
+        for job in self._running:
+            if job.task == "train":
+                self._save(self.records[job.folder.name].model_copy(update={"state": "waiting"}))
+
+    def _tick(self) -> None:
+        elapsed = time.monotonic() - self._started
+        limit = self.space.budget.wall_s
+        if limit is not None and self._spent_s + elapsed >= limit:
+            self.out_of_time = True
+        if time.monotonic() - self._clock_written >= CLOCK_EVERY_S:
+            self._write_clock()
+        lines = [summary_line(self.records, self.wanted, self.space.objective.metric, self._started)]
+        lines += [slot_line(running) for running in self._running.values()]
+        trouble = self.mirror.status
+        self.screen.show([*lines, *([f"  {trouble}"] if trouble else [])])
+
+    def _write_clock(self) -> None:
+        self._clock_written = time.monotonic()
+        write_json(self.generation.clock, {"wall_s": self._spent_s + self._clock_written - self._started})
+
+    def _save(self, record: Record) -> None:
+        write_record(self._folder(record.uid), record)
+        self.records[record.uid] = record
+        self.mirror.touch(self._folder(record.uid))
+
+    def _folder(self, uid: str) -> TrialFolder:
+        return TrialFolder(self.generation.trials / uid)
+
+    def _name(self, job: Job) -> str:
+        title = self._title(self.records[job.folder.name])
+        return f"exporting {title}" if job.task == "export" else title
+
+    def _title(self, record: Record) -> str:
+        """The name that the trial has in MLflow, too."""
+        if record.uid not in self._titles:
+            fixed = self._folder(record.uid).read_spec().parameters()
+            varied = {name: value for name, value in record.parameters.items() if name in self._varied}
+            self._titles[record.uid] = run_name({**fixed, **record.parameters}, varied=varied)
+        return self._titles[record.uid]

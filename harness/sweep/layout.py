@@ -1,0 +1,195 @@
+"""Where a sweep keeps its things: the home, its databases, and the folders of sweeps and generations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.config.space import SearchSpace
+from harness.errors import BadInput, Refused
+from harness.files import read_json, write_json
+from harness.trial.folder import TrialFolder
+
+# SQLite's locks do not hold there, so a database can break.
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"})
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The one folder that holds everything `harness` writes, except reports."""
+
+    path: Path
+
+    @property
+    def optuna_url(self) -> str:
+        """Optuna's default storage: SQLite in the home."""
+        return f"sqlite:///{self.path / 'optuna.db'}"
+
+    @property
+    def stores(self) -> Path:
+        """Patch stores by content."""
+        return self.path / "stores"
+
+    @property
+    def phantoms(self) -> Path:
+        """Synthetic cohorts by their settings."""
+        return self.path / "phantoms"
+
+    @property
+    def checks(self) -> Path:
+        """Results of data checks, by file name, size and time."""
+        return self.path / "checks"
+
+    @property
+    def sweeps(self) -> Path:
+        """One folder per sweep."""
+        return self.path / "sweeps"
+
+    def sweep(self, name: str) -> SweepFolder:
+        """The folder of a sweep, there or not."""
+        return SweepFolder(self.sweeps / name)
+
+    def refuse_network_file_system(self) -> None:
+        """Refused when the home's databases would lie on a network file system."""
+        kind = _file_system(self.path)
+        if kind in NETWORK_FILE_SYSTEMS:
+            raise Refused(
+                f"{self.path} is on a network file system ({kind}), where SQLite breaks; "
+                "choose a local --home, or PostgreSQL by --storage and MLFLOW_TRACKING_URI"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFolder:
+    """A sweep's folder; each change of what is computed makes a new generation in it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.path.name
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one controller at work on this sweep."""
+        return self.path / "lock"
+
+    @property
+    def holder(self) -> Path:
+        """Who holds the lock: process id and start time."""
+        return self.path / "holder.json"
+
+    @property
+    def last(self) -> Path:
+        """The number of the generation that ran last."""
+        return self.path / "last.json"
+
+    def generations(self) -> list[GenerationFolder]:
+        """All generations, oldest first."""
+        if not self.path.is_dir():
+            return []
+        found = [GenerationFolder(p) for p in self.path.iterdir() if p.name[:1] == "g" and p.name[1:].isdigit()]
+        return sorted(found, key=lambda g: g.number)
+
+    def last_generation(self) -> GenerationFolder:
+        """The generation that ran last; BadInput when the sweep has none."""
+        generations = self.generations()
+        if not generations:
+            known = ", ".join(sorted(p.name for p in self.path.parent.iterdir())) if self.path.parent.is_dir() else ""
+            raise BadInput(f"no sweep named {self.name!r} in {self.path.parent}; there are: {known or 'none yet'}")
+        number = read_json(self.last)["generation"] if self.last.exists() else generations[-1].number
+        return GenerationFolder(self.path / f"g{number}")
+
+    def generation_for(self, key: str) -> GenerationFolder:
+        """The generation of that key, or the next free one."""
+        generations = self.generations()
+        for generation in generations:
+            if generation.space_file.exists() and generation.read_space()["key"] == key:
+                return generation
+        return GenerationFolder(self.path / f"g{generations[-1].number + 1 if generations else 1}")
+
+    def remember_last(self, generation: GenerationFolder) -> None:
+        """Note the generation as the one that reports show."""
+        write_json(self.last, {"generation": generation.number})
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFolder:
+    """All trials of one sweep under one resolved space."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """1, 2, ..."""
+        return int(self.path.name[1:])
+
+    @property
+    def space_file(self) -> Path:
+        """The resolved space, the data and how the sweep was started."""
+        return self.path / "space.json"
+
+    @property
+    def split_file(self) -> Path:
+        """The patients by role."""
+        return self.path / "split.json"
+
+    @property
+    def clock(self) -> Path:
+        """Wall seconds spent so far, added up over restarts."""
+        return self.path / "clock.json"
+
+    @property
+    def worker_logs(self) -> Path:
+        """What workers print."""
+        return self.path / "workers"
+
+    @property
+    def trials(self) -> Path:
+        """One folder per trial."""
+        return self.path / "trials"
+
+    def read_space(self) -> dict[str, Any]:
+        """The content of space.json."""
+        value: dict[str, Any] = read_json(self.space_file)
+        return value
+
+    def search_space(self) -> SearchSpace:
+        """The resolved space as a value."""
+        return SearchSpace.model_validate(self.read_space()["space"])
+
+    def trial_folders(self) -> Iterator[TrialFolder]:
+        """Every trial folder, by name."""
+        if self.trials.is_dir():
+            for path in sorted(self.trials.iterdir()):
+                if not path.name.startswith("."):
+                    yield TrialFolder(path)
+
+    def wall_s(self) -> float:
+        """Wall seconds spent so far."""
+        return float(read_json(self.clock)["wall_s"]) if self.clock.exists() else 0.0
+
+
+def open_home(given: Path | None) -> Home:
+    """The home by `--home`, else HARNESS_HOME, else `runs/` here; made if absent, refused if not writable."""
+    path = given or Path(os.environ.get("HARNESS_HOME") or "runs")
+    home = Home(path.expanduser().resolve())
+    try:
+        home.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{home.path}: cannot be made: {error.strerror}; choose another --home") from None
+    if not os.access(home.path, os.W_OK):
+        raise Refused(f"{home.path}: not writable; choose another --home")
+    return home
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system `path` is on, by the longest mount point above it."""
+    mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
+    return max(mounts, key=lambda p: len(p.mountpoint)).fstype if mounts else ""

@@ -1,0 +1,96 @@
+"""The controller's word on each trial, in `trial.json` of its folder: what it is, and how it stands."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config.base import Frozen
+from harness.files import read_json, safe_name, write_json
+from harness.study import Past
+from harness.sweep.layout import GenerationFolder
+from harness.trial.folder import TrialFolder
+
+State = Literal["waiting", "running", "complete", "pruned", "failed"]
+FINAL: frozenset[str] = frozenset({"complete", "pruned", "failed"})
+
+
+class Record(Frozen):
+    """One trial as the controller sees it."""
+
+    uid: str
+    sweep: str
+    generation: int
+    stratum: str
+    number: int  # 0, 1, ... within the stratum
+    state: State = "waiting"
+    cause: str | None = None
+    message: str | None = None
+    parameters: dict[str, Any]  # strata axes and parameters; null where inactive
+    baseline: bool = False
+    mark: str | None = None
+    replicate_of: str | None = None
+    seed: int
+    fingerprint: str
+    run_id: str | None = None
+    experiment_id: str | None = None
+    accepted_attempt: int | None = None
+    value: float | None = None
+    pruned_epoch: int | None = None
+    created: str
+    finished: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to the trial."""
+        return self.state in FINAL
+
+
+def trial_uid(stratum: str, number: int) -> str:
+    """A trial's name within its generation, safe as a folder name: `unicorn3.all.0003`."""
+    return f"{safe_name(stratum.replace('/', '.'))}.{number:04d}"
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_record(folder: TrialFolder, record: Record) -> None:
+    """Replace the trial's record."""
+    write_json(folder.state_file, record.model_dump(mode="json"))
+
+
+def read_records(generation: GenerationFolder) -> dict[str, Record]:
+    """{uid: record} of every trial whose folder is whole; a folder without a record was never submitted."""
+    records = {}
+    for folder in generation.trial_folders():
+        if folder.state_file.exists():
+            record = Record.model_validate(read_json(folder.state_file))
+            records[record.uid] = record
+    return records
+
+
+def objectives(folder: TrialFolder) -> dict[int, float]:
+    """{epoch: objective} over all attempts; a later attempt's word stands."""
+    reported: dict[int, float] = {}
+    for attempt in folder.attempts():
+        for event in attempt.read_events():
+            value = event.get("objective")
+            if event["event"] == "epoch" and isinstance(value, float) and math.isfinite(value):
+                reported[int(event["epoch"])] = value
+    return reported
+
+
+def as_past(record: Record, path: Path) -> Past:
+    """What the studies need to know of a trial."""
+    return Past(
+        uid=record.uid,
+        number=record.number,
+        assignment=record.parameters,
+        state=record.state,
+        value=record.value,
+        reported=objectives(TrialFolder(path)),
+    )

@@ -1,0 +1,102 @@
+"""What a person sees while a sweep runs: live on a terminal, a line per finished trial elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from harness.execute.base import Job
+from harness.sweep.ledger import Record
+
+
+@dataclass
+class Running:
+    """One busy slot, as it is shown."""
+
+    name: str
+    epochs: int
+    epoch: int = 0
+    objective: float | None = None
+    since: float = field(default_factory=time.monotonic)
+
+
+class Screen:
+    """People's text on stderr; nothing on stdout, which belongs to `--json`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar for one step, on a terminal; one line elsewhere."""
+        if not self.console.is_terminal:
+            self.note(f"{title} ...")
+            yield lambda done, total: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(escape(title), total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """One line for people, above whatever is live."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def sweep(self) -> Iterator[None]:
+        """Within it, `show` redraws."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, transient=True, refresh_per_second=4) as self._live:
+            yield
+        self._live = None
+
+    def show(self, lines: list[str]) -> None:
+        """Replace the live lines."""
+        if self._live is not None:
+            self._live.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
+
+
+def slot_line(running: Running) -> str:
+    """`unet·unicorn3/all  epoch 3/8  val/iou .512  41 s`."""
+    score = "" if running.objective is None else f"  {running.objective:.3f}"
+    at = f"epoch {running.epoch + 1}/{running.epochs}" if running.epoch < running.epochs else "drawing figures"
+    return f"  {running.name}  {at}{score}  {time.monotonic() - running.since:.0f} s"
+
+
+def summary_line(records: Mapping[str, Record], wanted: int, metric: str, started: float) -> str:
+    """`18 of 24 trials, 2 running; best val/iou .612; 95 s, about 30 s to go`."""
+    final = [record for record in records.values() if record.is_final]
+    running = sum(record.state == "running" for record in records.values())
+    values = [record.value for record in final if record.state == "complete" and record.value is not None]
+    best = f"; best {metric} {max(values):.3f}" if values else ""
+    failed = sum(record.state == "failed" for record in final)
+    trouble = f", {failed} failed" if failed else ""
+    return f"{len(final)} of {wanted} trials, {running} running{trouble}{best}; {time.monotonic() - started:.0f} s"
+
+
+def finished_line(record: Record, name: str, result: Mapping[str, Any] | None) -> str:
+    """One line about a trial that ended."""
+    if record.state == "complete" and result is not None:
+        objective = result["objective"]
+        return f"done    {name}: {objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}, {result['seconds']:.0f} s"
+    if record.state == "pruned":
+        return f"pruned  {name}: after epoch {record.pruned_epoch}"
+    return f"{record.state:<7} {name}: {record.message or record.cause or ''}"
+
+
+def job_key(job: Job) -> tuple[Path, int, str]:
+    """A job by what it is about."""
+    return (job.folder, job.attempt, job.task)

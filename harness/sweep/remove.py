@@ -1,0 +1,27 @@
+"""Deleting a sweep from everywhere it was written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from harness.study import delete_studies
+from harness.sweep.layout import Home, SweepFolder
+from harness.sweep.lock import held
+from harness.tracking.client import delete_experiment
+from harness.tracking.store import tracking_store
+
+
+def remove_sweep(sweep: SweepFolder, home: Home) -> str:
+    """Delete Optuna's studies, MLflow's runs, then the folder (last: until then, calling again finishes the work)."""
+    with held(sweep):
+        studies = delete_studies(home.optuna_url, prefix=f"{sweep.name}/") if (home.path / "optuna.db").exists() else 0
+        runs = delete_experiment(tracking_store(home.path, os.environ), sweep.name)
+        shutil.rmtree(sweep.path)
+    return f"deleted {sweep.name}: its folder, {studies} studies, {runs} MLflow runs (in MLflow's trash until `mlflow gc`)"
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())

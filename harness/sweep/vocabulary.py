@@ -1,0 +1,118 @@
+"""What the rooms know that a search space must agree with: architectures, input sizes, and scores."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from harness.config.base import choose_from
+from harness.config.cells import DEFAULT_PATCH_PX, is_active
+from harness.config.labels import LabelMap
+from harness.config.load import Mistake
+from harness.config.space import SearchSpace
+from harness.errors import BadInput
+from harness.models.table import architectures, check_choice, check_input_px, encoders
+from harness.scores import Scheme, metric_names, yardstick_refusal
+
+_MODEL_AXES = ("architecture", "encoder", "encoder_weights", "decoder_channels")
+
+
+def check_models(space: SearchSpace) -> Iterator[Mistake]:
+    """Every combination of architecture, encoder, weights and widths can make a model."""
+    seen: set[str] = set()
+    for choice in _choices(space, _MODEL_AXES):
+        try:
+            check_choice(
+                choice["architecture"],
+                choice["encoder"],
+                choice["encoder_weights"],
+                tuple(choice["decoder_channels"]) if choice["decoder_channels"] else None,
+            )
+        except BadInput as error:
+            for problem in error.problems:
+                if problem not in seen:
+                    seen.add(problem)
+                    yield (_section(space, _culprit(choice)), _culprit(choice)), problem
+
+
+def check_inputs(space: SearchSpace) -> Iterator[Mistake]:
+    """Every architecture takes every input size it may meet."""
+    seen: set[str] = set()
+    for choice in _choices(space, ("architecture", "patch_px", "input_px")):
+        side = choice["input_px"] or choice["patch_px"] or DEFAULT_PATCH_PX
+        if choice["architecture"] not in architectures() or not isinstance(side, int):
+            continue
+        try:
+            check_input_px(choice["architecture"], side)
+        except BadInput as error:
+            if str(error) not in seen:
+                seen.add(str(error))
+                knob = "input_px" if choice["input_px"] else "patch_px"
+                yield (_section(space, knob), knob), str(error)
+
+
+def check_metrics(space: SearchSpace) -> Iterator[Mistake]:
+    """Objective and monitor are scores that every label map of the sweep has."""
+    watched = {("objective", "metric"): space.objective.metric}
+    if space.train.monitor not in ("val/loss", space.objective.metric):
+        watched["train", "monitor"] = space.train.monitor
+    for path, metric in watched.items():
+        for labels in labels_in_use(space):
+            allowed = metric_names(labels)
+            if metric not in allowed:
+                more = " (it depends on the batch size, so it may be watched but not ranked by)"
+                extra = more if metric == "val/loss" else ""
+                usual = [name for name in allowed if name.count("/") == 1]
+                yield path, f"{metric!r} is not a score of {labels.name}{extra}; {choose_from(metric, usual)}"
+                break
+            if "yardstick" in metric and (reason := yardstick_refusal(Scheme((0, 1), labels))):
+                yield path, f"{metric!r} is n/a under the label map {labels.name}: {reason}"
+
+
+CHECKS = (check_models, check_inputs, check_metrics)
+
+
+def labels_in_use(space: SearchSpace) -> list[LabelMap]:
+    """The label maps that trials may use."""
+    if "labels" in space.strata:
+        names = list(space.strata["labels"])
+    elif "labels" in space.parameters:
+        names = list(space.parameters["labels"].choices)
+    else:
+        names = [next(iter(space.labels))]
+    return [space.labels[name] for name in names if name in space.labels]
+
+
+def _choices(space: SearchSpace, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Every combination of these knobs' values as the space allows it; None where a knob is absent or inactive."""
+    values: list[tuple[Any, ...]] = []
+    for name in names:
+        listed = space.strata.get(name) or (space.parameters[name].choices if name in space.parameters else ())
+        values.append(tuple(listed) or (None,))
+    for combination in itertools.product(*values):
+        choice = dict(zip(names, combination, strict=True))
+        for name in names:
+            parameter = space.parameters.get(name)
+            known = {other: choice[other] for other in (parameter.when if parameter else {}) if other in choice}
+            relevant = parameter.model_copy(update={"when": {o: parameter.when[o] for o in known}}) if parameter else None
+            if relevant is not None and not is_active(relevant, known):
+                choice[name] = None
+        if choice[names[0]] is not None:
+            yield choice
+
+
+def _culprit(choice: dict[str, Any]) -> str:
+    """The knob a model's problem is about: the first one that is unknown, else the weights."""
+    if choice["architecture"] not in architectures():
+        return "architecture"
+    encoder = choice["encoder"]
+    if not encoder or not architectures()[choice["architecture"]].needs_encoder:
+        return "encoder"
+    if encoder not in encoders() and not str(encoder).startswith("tu-"):
+        return "encoder"
+    return "decoder_channels" if choice["decoder_channels"] and choice["encoder_weights"] else "encoder_weights"
+
+
+def _section(space: SearchSpace, knob: str) -> str:
+    return "strata" if knob in space.strata else "parameters"

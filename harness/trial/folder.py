@@ -1,0 +1,195 @@
+"""A trial's folder: every path in one place. The folder is the truth; databases are projections of it.
+
+trials/<uid>/
+  spec.json  environment.json          written before the first attempt / by the accepted one
+  attempts/<n>/                        one per start of a worker; only its own worker writes there
+    events.jsonl  checkpoint.pt  outputs/...
+  result.json scores.json weights.safetensors model.json predictions/ figures/    moved from the accepted attempt
+  mlflow_model/                        once exported
+  manifest.json                        sha256 of all of the above, written last: with it the trial is complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.spec import TrialSpec
+from harness.errors import BadInput
+from harness.files import fsync_folder, read_json, sha256_file, write_json
+
+OUTPUTS = (
+    "environment.json",
+    "result.json",
+    "scores.json",
+    "weights.safetensors",
+    "model.json",
+    "predictions",
+    "figures",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a worker on a trial."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """1, 2, ... in order of starting."""
+        return int(self.path.name)
+
+    @property
+    def events(self) -> Path:
+        """One JSON object a line, fsynced per epoch."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last epoch's full training state (tensors and plain types only)."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def outputs(self) -> Path:
+        """What becomes the trial's result if this attempt is accepted."""
+        return self.path / "outputs"
+
+    def append_event(self, event: dict[str, Any]) -> None:
+        """Append one event and force it to disk."""
+        line = json.dumps(event, allow_nan=False) + "\n"
+        with self.events.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """All whole events; a torn last line (a kill in the middle of a write) is left out."""
+        try:
+            lines = self.events.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines[:-1] if line]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFolder:
+    """The folder of one trial, by its path."""
+
+    path: Path
+
+    @property
+    def uid(self) -> str:
+        """The trial's name within its sweep's generation."""
+        return self.path.name
+
+    @property
+    def spec_file(self) -> Path:
+        """The resolved TrialSpec."""
+        return self.path / "spec.json"
+
+    @property
+    def state_file(self) -> Path:
+        """The controller's word on the trial: stratum, number, state; see `harness.sweep.ledger`."""
+        return self.path / "trial.json"
+
+    @property
+    def environment(self) -> Path:
+        """Device, threads, versions of the accepted attempt."""
+        return self.path / "environment.json"
+
+    @property
+    def result(self) -> Path:
+        """Best epoch, scores, cost."""
+        return self.path / "result.json"
+
+    @property
+    def scores(self) -> Path:
+        """The integer matrices every score derives from."""
+        return self.path / "scores.json"
+
+    @property
+    def weights(self) -> Path:
+        """Best-epoch weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def figures(self) -> Path:
+        """PNG pictures of the accepted attempt."""
+        return self.path / "figures"
+
+    @property
+    def predictions(self) -> Path:
+        """One label PNG per validation ROI, values 1..K."""
+        return self.path / "predictions"
+
+    @property
+    def mlflow_model(self) -> Path:
+        """The exported model, loadable by plain mlflow."""
+        return self.path / "mlflow_model"
+
+    @property
+    def manifest(self) -> Path:
+        """sha256 of every result file; its presence means complete."""
+        return self.path / "manifest.json"
+
+    @property
+    def complete(self) -> bool:
+        """Whether an attempt's result was accepted in full."""
+        return self.manifest.exists()
+
+    def write_spec(self, spec: TrialSpec) -> None:
+        """Write the spec; the first thing in a trial's folder."""
+        write_json(self.spec_file, spec.model_dump(mode="json"))
+
+    def read_spec(self) -> TrialSpec:
+        """The spec; BadInput when the folder is not a trial's."""
+        try:
+            return TrialSpec.model_validate(read_json(self.spec_file))
+        except FileNotFoundError:
+            raise BadInput(f"{self.path}: not a trial folder (it has no spec.json)") from None
+        except ValueError as error:
+            raise BadInput(f"{self.spec_file}: not a trial's spec: {str(error).splitlines()[0]}") from None
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, oldest first."""
+        folder = self.path / "attempts"
+        if not folder.is_dir():
+            return []
+        return sorted((Attempt(p) for p in folder.iterdir() if p.name.isdigit()), key=lambda a: a.number)
+
+    def attempt(self, number: int) -> Attempt:
+        """The attempt of that number, there or not."""
+        return Attempt(self.path / "attempts" / str(number))
+
+    def accept(self, attempt: Attempt) -> None:
+        """Move an attempt's outputs up and write the manifest last. Idempotent: a second call finishes a broken first."""
+        if self.complete:
+            return
+        for name in OUTPUTS:
+            source = attempt.outputs / name
+            if source.exists():
+                source.replace(self.path / name)
+        fsync_folder(self.path)
+        write_json(self.manifest, {"attempt": attempt.number, "sha256": dict(self._hashes())})
+
+    def damaged(self) -> list[str]:
+        """Names of result files that are missing or differ from the manifest."""
+        expected: dict[str, str] = read_json(self.manifest)["sha256"]
+        return [
+            name
+            for name, digest in expected.items()
+            if not (self.path / name).is_file() or sha256_file(self.path / name) != digest
+        ]
+
+    def _hashes(self) -> Iterator[tuple[str, str]]:
+        for name in ("spec.json", *OUTPUTS):
+            path = self.path / name
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            for file in files:
+                if file.is_file():
+                    yield file.relative_to(self.path).as_posix(), sha256_file(file)
