@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.config.labels import IGNORE
 from harness.errors import BadInput
 
-IGNORE = 255
 FOCAL_GAMMA = 2.0  # Lin et al. 2017
 EPSILON = 1e-7  # smp's, so that values agree
 
@@ -52,15 +52,11 @@ def build_loss(
     """
     unknown = [name for name in loss if name not in _TERMS]
     if unknown or not loss:
-        raise BadInput(
-            f"loss {', '.join(map(repr, unknown)) or '{}'} is unknown; choose from {', '.join(_TERMS)}"
-        )
+        raise BadInput(f"loss {', '.join(map(repr, unknown)) or '{}'} is unknown; choose from {', '.join(_TERMS)}")
     first_class = 1 if undefined == "as_paper" else 0
     named_classes = classes - first_class
     if class_weights is not None and len(class_weights) != named_classes:
-        raise BadInput(
-            f"class_weights has {len(class_weights)} entries; the label map has {named_classes} classes"
-        )
+        raise BadInput(f"class_weights has {len(class_weights)} entries; the label map has {named_classes} classes")
     weights_K = torch.tensor((1.0,) * first_class + (class_weights or (1.0,) * named_classes))
 
     def weighted_sum(logits_NKHW: Tensor, masks_NHW: Tensor) -> Tensor:

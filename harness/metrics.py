@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
-IGNORE = 255
+from harness.config.labels import IGNORE
 
 
 class PaperMetrics:

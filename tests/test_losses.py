@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import DiceLoss, JaccardLoss
 
+from harness.config.labels import IGNORE
 from harness.errors import BadInput
-from harness.losses import IGNORE, build_loss
+from harness.losses import build_loss
 
 torch.set_num_threads(1)
 NAMES = ["jaccard", "dice", "cross_entropy", "focal"]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
-from harness.metrics import IGNORE, PaperMetrics
+from harness.config.labels import IGNORE
+from harness.metrics import PaperMetrics
 
 torch.set_num_threads(1)
 

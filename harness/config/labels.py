@@ -10,6 +10,8 @@ from harness.config.base import Frozen
 from harness.files import fingerprint
 
 UNDEFINED = 0
+# As a training target: a pixel that no loss and no score counts.
+IGNORE = 255
 TIGER_IDS = tuple(range(8))
 
 SourceId = Annotated[int, Field(ge=0, le=255)]
@@ -29,7 +31,9 @@ class LabelMap(Frozen):
     @classmethod
     def _classes_are_written_out(cls, value: object) -> object:
         if not isinstance(value, dict):
-            raise ValueError(f"{value!r} is not understood; write `builtin` (tiger7, unicorn3), or classes with their ids")
+            raise ValueError(
+                f"{value!r} is not understood; write `builtin` (tiger7, unicorn3), or classes with their ids"
+            )
         return value
 
     @model_validator(mode="after")
@@ -42,7 +46,9 @@ class LabelMap(Frozen):
                 raise ValueError(f"class {name!r} has no source ids")
             for source_id in ids:
                 if source_id in seen:
-                    raise ValueError(f"source id {source_id} is in {seen[source_id]!r} and in {name!r}; it can be in one")
+                    raise ValueError(
+                        f"source id {source_id} is in {seen[source_id]!r} and in {name!r}; it can be in one"
+                    )
                 seen[source_id] = name
         return self
 
