@@ -1,0 +1,117 @@
+"""The result in sentences: what won, by how much, and what the reader must not forget."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.report.boards import FEW_PATIENTS, Board, Row
+from harness.report.queries import STATES, Sweep, Trial
+from harness.report.statistics import Contrast
+from harness.report.tables import model_of, setting_of, trial_name
+from harness.report.wording import listed, metric_text, plural, score_text
+
+
+def answer(sweep: Sweep, yardstick: Sequence[Board], groups: Sequence[Board]) -> tuple[str, ...]:
+    """At most three sentences."""
+    if not sweep.complete:
+        return (_nothing(sweep),)
+    across = len(yardstick) == 1 and len(groups) > 1 and yardstick[0].leader is not None
+    boards = [*(yardstick if across else ()), *groups]
+    first = _winner(boards[0], sweep, across=across)
+    sentences = [f"{first[0].upper()}{first[1:]}."]
+    if boards[1:]:
+        told = boards[0].leader.trial.uid if across and boards[0].leader else None
+        clauses = "; ".join(_winner(board, sweep, across=False, told=told) for board in boards[1:5])
+        sentences.append(f"{clauses[0].upper()}{clauses[1:]}.")
+    return (*sentences, _qualifier(sweep, groups))
+
+
+def status_line(sweep: Sweep) -> str | None:
+    """How far an unfinished sweep is; None for a finished one."""
+    if not sweep.unfinished:
+        return None
+    counts = Counter(trial.state for trial in sweep.trials)
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    return f"The sweep is not finished: {', '.join(parts)}. This page shows what was on disk by then."
+
+
+def effect_sentences(found: Sequence[Contrast], sweep: Sweep, metric: str) -> tuple[str, ...]:
+    """One sentence for every visible effect, largest first, one for the rest, and what was left out."""
+    name = metric_text(metric)
+    seen = sorted((c for c in found if c.visible), key=lambda c: -c.mean)
+    sentences = [
+        f"{c.factor.replace('_', ' ').capitalize()}: {c.better} scores {score_text(c.mean)} {name} above "
+        f"{c.worse} (SD {score_text(c.sd)} over {plural(c.pairs, 'paired cell')})."
+        for c in seen
+    ]
+    if not seen:
+        sentences.append("No effect is visible over paired trials in this sweep.")
+    undecided = list(dict.fromkeys(c.factor.replace("_", " ") for c in found if not c.visible))
+    if undecided:
+        comparisons = plural(sum(not c.visible for c in found), "comparison")
+        sentences.append(f"Undecided: {comparisons} of {listed(undecided)}.")
+    lost = Counter(trial.state for trial in sweep.trials if trial.state in ("pruned", "failed"))
+    if lost:
+        parts = listed([f"{number} {state}" for state, number in sorted(lost.items(), reverse=True)])
+        sentences.append(f"{parts} runs are left out: a level that was pruned often looks better here than it is.")
+    return tuple(sentences)
+
+
+def _winner(board: Board, sweep: Sweep, *, across: bool, told: str | None = None) -> str:
+    """A clause; `told` is the leader of the sentence before, named only once."""
+    ranked = board.ranked
+    name = metric_text(board.metric)
+    where = "on the yardstick, over all label maps" if across else f"for {board.title}"
+    if not ranked:
+        return f"{where}, no run has the score {name}"
+    first = [row for row in ranked if row.rank == 1]
+    score = score_text(ranked[0].score)
+    if len(first) > 1:
+        names = listed([_name(row, sweep, across) for row in first[:4]])
+        return f"{where}, {len(first)} runs tie at {name} {score}: {names}{' and others' if first[4:] else ''}"
+    leader = "the same run" if first[0].trial.uid == told else _name(first[0], sweep, across)
+    said = f"{where}, {leader} leads with {name} {score}"
+    rest = ranked[1:]
+    if not rest:
+        return f"{said} (no other completed run to compare it with)"
+    second = rest[0]
+    assert second.behind is not None
+    next_best = _name(second, sweep, across) if told is None else trial_name(second.trial)
+    gap = score_text(abs(second.behind)) if abs(second.behind) >= 0.0005 else "less than 0.001"
+    # A mean over fresh seeds ranks before a single run, whichever number is larger.
+    before = second.replicated != first[0].replicated and (second.behind > 0) != sweep.minimize
+    return f"{said}, {gap} {'below the single run' if before else 'ahead of'} {next_best}"
+
+
+def _name(row: Row, sweep: Sweep, across: bool) -> str:
+    setting = setting_of(row.trial, sweep, labels=across)
+    return f"{model_of(row.trial)} ({trial_name(row.trial)}{f': {setting}' if setting else ''})"
+
+
+def _qualifier(sweep: Sweep, groups: Sequence[Board]) -> str:
+    patients = min(len(board.rows[0].scored.patients) for board in groups)
+    leaders = [board.leader for board in groups if board.leader]
+    replicated = bool(leaders) and all(row.replicated for row in leaders)
+    seeds = "each leader is a mean over fresh seeds" if replicated else "one seed a run"
+    few = f", which is few (below {FEW_PATIENTS})" if patients < FEW_PATIENTS else ""
+    return (
+        f"Read with care: {seeds}, {plural(patients, 'validation patient')}{few}, the best of "
+        f"{plural(len(sweep.complete), 'completed run')} picked on the same patients, and no interval yet."
+    )
+
+
+def _nothing(sweep: Sweep) -> str:
+    if not sweep.trials:
+        return "No trial has started yet."
+    counts = Counter(trial.state for trial in sweep.trials)
+    parts = listed([f"{counts[state]} {state}" for state in STATES if counts[state]])
+    causes = Counter(_cause(trial) for trial in sweep.trials if trial.state == "failed")
+    named = listed([f"{cause} ({number})" for cause, number in causes.most_common()])
+    why = f" Failures: {named}." if causes else ""
+    yet = "yet " if sweep.unfinished else ""
+    return f"No trial has completed {yet}({parts}), so nothing can be ranked.{why}"
+
+
+def _cause(trial: Trial) -> str:
+    return (trial.cause or "unknown").replace("_", " ")

@@ -1,0 +1,211 @@
+"""Who may be ranked against whom, and the ranks. The only place that orders trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.files import safe_name
+from harness.report.queries import Scored, Sweep, Trial
+
+YARDSTICK = "val/yardstick"
+# Below this many fresh seeds the search run's own score stands, flagged "one seed".
+FRESH_SEEDS = 3
+FEW_PATIENTS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting on a board: a search run, and its replicates if there are any."""
+
+    trial: Trial
+    replicates: tuple[Trial, ...]  # complete ones, fresh seeds
+    scores: Mapping[str, float | None]  # over replicates where there are enough, else the search run's
+    score: float | None  # `scores` at the board's metric; None is n/a and unranked
+    seed_sd: float | None  # over replicates
+    rank: int | None = None
+    tied: bool = False
+    behind: float | None = None  # score minus the leader's
+
+    @property
+    def replicated(self) -> bool:
+        """Whether the score is a mean over enough fresh seeds."""
+        return len(self.replicates) >= FRESH_SEEDS
+
+    @property
+    def scored(self) -> Scored:
+        """The search run's matrices."""
+        assert self.trial.scored is not None
+        return self.trial.scored
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Rows that may be compared: ranked ones first, then those without a score."""
+
+    key: str
+    label_maps: tuple[str, ...]
+    metric: str
+    rows: tuple[Row, ...]
+    devices: Mapping[str, int]
+    validation_set: str | None = None  # "A", "B", ... where a sweep has several
+
+    @property
+    def by_yardstick(self) -> bool:
+        """Whether this is the board over all label maps."""
+        return self.key.startswith("yardstick-")
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Rows with a rank."""
+        return tuple(row for row in self.rows if row.rank is not None)
+
+    @property
+    def leader(self) -> Row | None:
+        """The first row, or None when nothing ranks."""
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def title(self) -> str:
+        """Label maps, and the validation set where there are several."""
+        # Two names on a group's board mean the same ids; the yardstick's board holds them all.
+        labels = "all label maps" if self.by_yardstick else " = ".join(self.label_maps)
+        return labels if self.validation_set is None else f"{labels}, validation set {self.validation_set}"
+
+
+def group_boards(sweep: Sweep) -> tuple[Board, ...]:
+    """One board per comparability group, by the sweep's objective."""
+    names = _set_names(sweep)
+    boards = []
+    for group, trials in _by(sweep.complete, "group").items():
+        labels = tuple(sorted({_scored(trial).label_map for trial in trials}))
+        key = f"{safe_name('-'.join(labels))}-{group[:6]}"
+        boards.append(_board(key, trials, sweep.metric, sweep.minimize, names, labels))
+    return tuple(sorted(boards, key=lambda board: (board.title, board.key)))
+
+
+def yardstick_boards(sweep: Sweep) -> tuple[Board, ...]:
+    """One board per set of validation pixels, over all label maps, by the yardstick."""
+    names = _set_names(sweep)
+    return tuple(
+        _board(
+            f"yardstick-{pixels[:6]}",
+            trials,
+            YARDSTICK,
+            False,
+            names,
+            tuple(sorted({_scored(trial).label_map for trial in trials})),
+        )
+        for pixels, trials in sorted(_by(sweep.complete, "pixels").items())
+    )
+
+
+def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
+    """What a reader must know about a row before believing its rank."""
+    result = row.trial.result or {}
+    resized = sum(roi.resized for roi in row.scored.rois)
+    cuts = result.get("lr_cuts")
+    found = [
+        f"tied at {row.rank}" if row.tied else None,
+        f"{len(row.replicates)} seeds" if row.replicated else "one seed",
+        "baseline" if row.trial.baseline else None,
+        row.trial.mark.replace("_", " ") if row.trial.mark else None,
+        f"{resized} of {len(row.scored.rois)} ROIs enlarged" if resized else None,
+        _cuts(cuts) if row.trial.settings.get("schedule") == "plateau" or cuts else None,
+        "stopped early" if result.get("stopped_early") else None,
+        *(str(flag).replace("_", " ") for flag in result.get("flags") or ()),
+    ]
+    return tuple(dict.fromkeys(flag for flag in found if flag))
+
+
+def rank(rows: Iterable[Row], *, minimize: bool = False) -> tuple[Row, ...]:
+    """Replicated rows first, then single runs, by score; equal scores share a rank; None is unranked."""
+    sign = 1 if minimize else -1
+    present = [(row, row.score) for row in rows if row.score is not None]
+    absent = [row for row in rows if row.score is None]
+    order = sorted(present, key=lambda item: (not item[0].replicated, sign * item[1], item[0].trial.uid))
+    places = Counter((row.replicated, score) for row, score in order)
+    ranked: list[Row] = []
+    for place, (row, score) in enumerate(order, start=1):
+        before = ranked[-1] if ranked else None
+        same = before is not None and (before.replicated, before.score) == (row.replicated, score)
+        ranked.append(
+            _with(
+                row,
+                rank=before.rank if same and before is not None else place,
+                tied=places[(row.replicated, score)] > 1,
+                behind=score - order[0][1],
+            )
+        )
+    return (*ranked, *sorted(absent, key=lambda row: row.trial.uid))
+
+
+def _board(
+    key: str,
+    trials: Sequence[Trial],
+    metric: str,
+    minimize: bool,
+    set_names: Mapping[str, str],
+    label_maps: tuple[str, ...],
+) -> Board:
+    fresh: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.replicate_of is not None:
+            fresh.setdefault(trial.replicate_of, []).append(trial)
+    rows = [_row(trial, fresh.get(trial.uid, []), metric) for trial in trials if trial.replicate_of is None]
+    devices = Counter(trial.device for trial in trials if trial.device)
+    return Board(
+        key=key,
+        label_maps=label_maps,
+        metric=metric,
+        rows=rank(rows, minimize=minimize),
+        devices=dict(devices),
+        validation_set=set_names.get(_scored(trials[0]).pixels),
+    )
+
+
+def _row(trial: Trial, replicates: Sequence[Trial], metric: str) -> Row:
+    row = Row(trial, tuple(replicates), _scored(trial).scores, _scored(trial).scores.get(metric), None)
+    if not row.replicated:
+        return row
+    # The search run was picked for its score, so averaging it in would keep the luck it was picked for.
+    means = {name: _mean([_scored(r).scores.get(name) for r in replicates]) for name in row.scores}
+    values = [value for r in replicates if (value := _scored(r).scores.get(metric)) is not None]
+    spread = float(np.std(values, ddof=1)) if len(values) == len(replicates) else None
+    return _with(row, scores=means, score=means.get(metric), seed_sd=spread)
+
+
+def _with(row: Row, **changes: object) -> Row:
+    fields = {name: getattr(row, name) for name in Row.__slots__}
+    return Row(**{**fields, **changes})
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if any is missing: a mean over other seeds than the neighbour's would not compare."""
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present and len(present) == len(values) else None
+
+
+def _cuts(cuts: object) -> str:
+    return "rate never cut" if not cuts else "rate cut once" if cuts == 1 else f"rate cut {cuts} times"
+
+
+def _by(trials: Iterable[Trial], what: str) -> dict[str, list[Trial]]:
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(getattr(_scored(trial), what), []).append(trial)
+    return groups
+
+
+def _set_names(sweep: Sweep) -> dict[str, str]:
+    pixels = sorted({_scored(trial).pixels for trial in sweep.complete})
+    # 26 different validation sets in one sweep do not happen; numbers would do as well.
+    return {} if len(pixels) < 2 else {key: chr(ord("A") + i % 26) for i, key in enumerate(pixels)}
+
+
+def _scored(trial: Trial) -> Scored:
+    assert trial.scored is not None
+    return trial.scored

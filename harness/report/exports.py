@@ -1,0 +1,158 @@
+"""The leaderboard as files: JSON and CSV have a row per trial, Markdown and LaTeX a table per board."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.report.boards import Board, flags, group_boards, yardstick_boards
+from harness.report.queries import Sweep
+from harness.report.tables import model_of, setting_of, shown_scores, trial_name
+from harness.report.wording import ABSENT, MINUS, difference_text, metric_text, score_text
+
+SCHEMA = "harness.leaderboard/1"
+# A spreadsheet takes text that starts like this for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
+    # After a line's \\ a bracket would be read as its optional argument.
+    "[": "{[}", "]": "{]}",
+    MINUS: "$-$", "Δ": r"$\Delta$", "µ": r"$\mu$", "·": r"$\cdot$", "\N{NO-BREAK SPACE}": "~", ABSENT: "--",
+}  # fmt: skip
+
+
+def leaderboard(sweep: Sweep) -> dict[str, Any]:
+    """`leaderboard.json`: one row per trial, replicates, pruned and failed ones too (their rank is null)."""
+    placed = {row.trial.uid: (board, row) for board in group_boards(sweep) for row in board.rows}
+    groups = {trial.uid: board.key for board in group_boards(sweep) for row in board.rows
+              for trial in (row.trial, *row.replicates)}  # fmt: skip
+    rows = []
+    for trial in sweep.trials:
+        own = placed.get(trial.uid)
+        scores = trial.scored.scores if trial.scored else {}
+        rows.append(
+            {
+                "group": groups.get(trial.uid),
+                "rank": own[1].rank if own else None,
+                "trial": trial.uid,
+                "replicate_of": trial.replicate_of,
+                "stratum": trial.stratum,
+                "seed": trial.seed,
+                "parameters": dict(trial.parameters),
+                "scores": {name.removeprefix("val/"): value for name, value in scores.items()},
+                "intervals": None,
+                "support": dict(trial.scored.support) if trial.scored else None,
+                "state": trial.state,
+                "flags": list(flags(own[1], sweep)) if own else [trial.cause] if trial.cause else [],
+                "folder": str(trial.folder),
+                "run_id": trial.run_id,
+            }
+        )
+    return {"schema": SCHEMA, "name": sweep.name, "generation": sweep.generation, "rows": rows}
+
+
+def leaderboard_csv(document: Mapping[str, Any]) -> str:
+    """The rows of `leaderboard`, with a column for each parameter and each score; n/a is empty."""
+    rows = document["rows"]
+    parameters = dict.fromkeys(key for row in rows for key in row["parameters"])
+    scores = dict.fromkeys(key for row in rows for key in row["scores"])
+    plain = ("group", "rank", "trial", "replicate_of", "stratum", "seed", "state")
+    last = ("folder", "run_id")
+    stream = io.StringIO()
+    writer = csv.writer(stream)  # RFC 4180 line ends; with "\n" alone a lone "\r" in a name would go unquoted
+    named = (*(f"parameters.{key}" for key in parameters), *(f"scores.{key}" for key in scores))
+    heads = [*plain, *named, "flags", *last]
+    writer.writerow([_safe(head) for head in heads])
+    for row in rows:
+        cells = [
+            *(row[key] for key in plain),
+            *(row["parameters"].get(key) for key in parameters),
+            *(row["scores"].get(key) for key in scores),
+            "; ".join(row["flags"]),
+            *(row[key] for key in last),
+        ]
+        writer.writerow([_safe(cell) for cell in cells])
+    return stream.getvalue()
+
+
+def leaderboard_markdown(sweep: Sweep) -> str:
+    """One table per board."""
+    parts = [f"# {_markdown(sweep.name)}, generation {sweep.generation}\n"]
+    for board in (*yardstick_boards(sweep), *group_boards(sweep)):
+        heads, rows = _plain_board(board, sweep)
+        lines = [f"## {_markdown(_board_title(board))}\n", _pipes(heads), _pipes(["---"] * len(heads))]
+        lines += [_pipes([_markdown(cell) for cell in row]) for row in rows]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def leaderboard_tex(sweep: Sweep) -> str:
+    """One `table` per board; its first line names the packages it needs."""
+    parts = ["% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}."]
+    for board in (*yardstick_boards(sweep), *group_boards(sweep)):
+        heads, rows = _plain_board(board, sweep)
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{tex(_board_title(board))}}}",
+            rf"\begin{{tabular}}{{rlll{'r' * (len(heads) - 4)}}}",
+            r"\toprule",
+            " & ".join(tex(head) for head in heads) + r" \\",
+            r"\midrule",
+            *(" & ".join(tex(cell) for cell in row) + r" \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def tex(text: str) -> str:
+    """Text that LaTeX prints as it is; control characters become spaces."""
+    return "".join(_TEX.get(char, char) for char in re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text))
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, in a table cell or a heading."""
+    flat = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    return re.sub(r"([\\`*_{}\[\]<>()#|~!&$])", r"\\\1", flat)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _board_title(board: Board) -> str:
+    return f"{board.title}, by {metric_text(board.metric)}"
+
+
+def _plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]]:
+    shown = shown_scores(board)
+    heads = ["Rank", "Model", "Run", "Setting", *(metric_text(name) for name in shown), "Δ leader", "Seeds"]
+    rows = [
+        [
+            ABSENT if row.rank is None else str(row.rank),
+            model_of(row.trial),
+            trial_name(row.trial),
+            setting_of(row.trial, sweep, labels=board.by_yardstick) or ABSENT,
+            *(score_text(row.scores.get(name)) for name in shown),
+            difference_text(row.behind) if row.behind else ABSENT,
+            str(len(row.replicates)) if row.replicated else "1",
+        ]
+        for row in board.rows
+    ]
+    return heads, rows
+
+
+def _safe(cell: object) -> object:
+    if cell is None:
+        return ""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

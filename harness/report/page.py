@@ -1,0 +1,299 @@
+"""The report: one page that opens alone, the leaderboard as files, and figures beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from harness.files import safe_name, write_json, write_text, written_aside
+from harness.report import details, exports, figures, tables
+from harness.report.answer import answer, effect_sentences, status_line
+from harness.report.boards import Board, Row, group_boards, yardstick_boards
+from harness.report.queries import Sweep, Trial, read_sweep
+from harness.report.statistics import Contrast, contrasts
+from harness.report.tables import Links, Table, model_of, trial_name
+from harness.report.wording import metric_text, plural
+
+# Curves that stand out in a figure; more would need more colours than stay apart.
+NAMED_CURVES = 3
+# Contrasts drawn in one figure; all stand in the table.
+DRAWN_EFFECTS = 12
+TRIAL_FIGURES = {
+    "gallery.png": "gallery",
+    "confusion.png": "confusion",
+    "confusion_non_homogeneous.png": "confusion-mixed",
+    "curves.png": "curves-best",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What matters on one board."""
+
+    board: Board
+    sentences: tuple[str, ...]
+    table: Table
+    figure: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Everything the page says about one comparability group."""
+
+    board: Board
+    table: Table
+    curves: Markup
+    per_class: Table | None = None
+    per_centre: Table | None = None
+    confusion: Table | None = None
+    best: str = ""
+    gallery: str | None = None  # path beside the page
+
+
+@dataclass(slots=True)
+class Beside:
+    """Files to be written next to the page: name -> SVG text, and name -> file to copy."""
+
+    drawn: dict[str, str] = field(default_factory=dict)
+    copied: dict[str, Path] = field(default_factory=dict)
+
+
+def write_report(generation_folder: Path, out: Path, *, links: Links | None = None) -> Path:
+    """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, figures/. Returns the page's path.
+
+    Works on finished and running sweeps alike; every file is replaced in one step, the page last.
+    """
+    sweep = read_sweep(generation_folder)
+    folder = out / safe_name(sweep.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Beside()
+    html = render(sweep, folder, beside, links)
+    for name, svg in beside.drawn.items():
+        write_text(folder / "figures" / name, svg)
+    for name, source in beside.copied.items():
+        with written_aside(folder / "figures" / name) as aside:
+            shutil.copyfile(source, aside)
+    document = exports.leaderboard(sweep)
+    write_json(folder / "leaderboard.json", document)
+    write_text(folder / "leaderboard.csv", exports.leaderboard_csv(document))
+    write_text(folder / "leaderboard.md", exports.leaderboard_markdown(sweep))
+    write_text(folder / "leaderboard.tex", exports.leaderboard_tex(sweep))
+    write_text(folder / "index.html", html)
+    return folder / "index.html"
+
+
+def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> str:
+    """The page's HTML, to be placed in `folder`; fills `beside`."""
+    groups, yardstick = group_boards(sweep), yardstick_boards(sweep)
+    shown_yardstick = [board for board in yardstick if board.leader is not None]
+    mattering = _effects(sweep, groups, shown_yardstick, beside)
+    script = _asset("page.js")
+    return _template().render(
+        sweep=sweep,
+        answer=answer(sweep, yardstick, groups),
+        status=status_line(sweep),
+        overview=_drawn("scores.svg", _overview(sweep, groups, shown_yardstick), beside),
+        unmeasured=[tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
+        yardstick=[(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],
+        groups=[_group(board, sweep, links, folder, beside) for board in groups],
+        effects=mattering[:1],
+        more_effects=mattering[1:],
+        strata=details.strata_table(sweep),
+        models=details.models_table(sweep),
+        unranked=details.unranked_table(sweep),
+        every=details.trials_table(sweep, links, folder),
+        facts=_facts(sweep),
+        provenance=_provenance(sweep),
+        patients=_patients(sweep),
+        command=shlex.join(str(part) for part in sweep.document.get("command") or ()),
+        yaml=str(sweep.document.get("yaml") or ""),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        number_table=itertools.count(1).__next__,
+        number_figure=itertools.count(1).__next__,
+        plural=plural,
+        style=Markup(_asset("page.css") + figures.STYLE + "@media screen and (prefers-color-scheme:dark){"
+                     + figures.DARK + "}"),  # our own files
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )  # fmt: skip
+
+
+def _group(board: Board, sweep: Sweep, links: Links | None, folder: Path, beside: Beside) -> Group:
+    table = tables.board_table(board, sweep, links, folder)
+    curves = _drawn(f"curves-{board.key}.svg", _curves(board, sweep), beside)
+    best = board.leader
+    if best is None:
+        return Group(board, table, curves)
+    for source, name in TRIAL_FIGURES.items():
+        if (best.trial.folder / "figures" / source).is_file():
+            beside.copied[f"{name}-{board.key}.png"] = best.trial.folder / "figures" / source
+    gallery = f"gallery-{board.key}.png"
+    return Group(
+        board=board,
+        table=table,
+        curves=curves,
+        per_class=details.per_class_table(board, best),
+        per_centre=details.per_centre_table(board, best),
+        confusion=details.confusion_table(board, best),
+        best=f"{model_of(best.trial)} ({trial_name(best.trial)})",
+        gallery=f"figures/{gallery}" if gallery in beside.copied else None,
+    )
+
+
+def _curves(board: Board, sweep: Sweep) -> str:
+    """Learning curves of every run with this label map, finished or not; the first rows stand out."""
+    named = {row.trial.uid: place for place, row in enumerate(board.ranked[:NAMED_CURVES], start=1)}
+    keys = {row.scored.scheme.labels.key for row in board.rows}
+    inside = {row.trial.uid for row in board.rows}
+    lines = []
+    for trial in sweep.trials:
+        if trial.uid not in inside and (trial.scored is not None or trial.labels_key not in keys):
+            continue
+        points = tuple((float(e.number), e.values[sweep.metric]) for e in trial.epochs if sweep.metric in e.values)
+        label = f"{trial_name(trial)} {model_of(trial)}"
+        place = named.get(trial.uid, 0)
+        name = f"{place}. {_architecture(trial)}"
+        lines.append(figures.Line(label, points, place, name, trial.state in ("pruned", "failed")))
+    title = f"Learning curves of {board.title}: {metric_text(sweep.metric)} on validation against epoch"
+    return figures.curves(lines, title=title, y_label=metric_text(sweep.metric))
+
+
+def _overview(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board]) -> str:
+    """Every completed run's yardstick (its objective where there is none), by stratum and architecture."""
+    boards = yardstick[:1] or groups[:1]
+    if not boards or len(boards[0].ranked) < 2:
+        return ""
+    names = sorted({_architecture(row.trial) for row in boards[0].ranked})
+    legend = {name: index % figures.SERIES + 1 for index, name in enumerate(names[: figures.SERIES])}
+    rows: dict[str, list[figures.Dot]] = {}
+    for row in boards[0].ranked:
+        assert row.score is not None
+        label = f"{trial_name(row.trial)} {model_of(row.trial)}: {row.score:.3f}"
+        series = legend.get(_architecture(row.trial), figures.SERIES)
+        rows.setdefault(row.trial.stratum, []).append(figures.Dot(row.score, series, label, row.rank == 1))
+    metric = metric_text(boards[0].metric)
+    return figures.strips(dict(sorted(rows.items())), legend, title=f"{metric} of every completed run", x_label=metric)
+
+
+def _effects(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board], beside: Beside) -> tuple[Effects, ...]:
+    """The widest board first: by the yardstick over label maps where there are several, then every group."""
+    across = [board for board in yardstick if len(board.label_maps) > 1]
+    found = (_effects_of(board, sweep, beside) for board in (*across, *groups))
+    return tuple(effects for effects in found if effects is not None)
+
+
+def _effects_of(board: Board, sweep: Sweep, beside: Beside) -> Effects | None:
+    by_yardstick = board.by_yardstick
+    factors = [key for key in sweep.varying if by_yardstick or key != "labels"]
+    minimize = sweep.minimize and not by_yardstick
+    trials = [row.trial for row in board.rows]
+
+    def score(trial: Trial) -> float | None:
+        return trial.scored.scores.get(board.metric) if trial.scored else None
+
+    found = contrasts(trials, factors, score, minimize=minimize)
+    if not found:
+        return None
+    what = board.title
+    metric = metric_text(board.metric)
+    title = f"Paired differences in {metric}, {what}"
+    largest: list[Contrast] = sorted(found, key=lambda c: (not c.visible, -c.pairs))[:DRAWN_EFFECTS]
+    svg = figures.effects([c for c in found if c in largest], title=title, x_label=f"gain in {metric}, one dot a pair")
+    return Effects(
+        board=board,
+        sentences=effect_sentences(found, sweep, board.metric),
+        table=details.effects_table(found, what, board.metric),
+        figure=_drawn(f"effects-{board.key}.svg", svg, beside),
+    )
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str]]:
+    data = sweep.data
+    pairs = [
+        ("ROIs", _count(data.get("rois"))),
+        ("Patients", _count(data.get("patients"))),
+        ("Centres", ", ".join(f"{name} ({_count(n)})" for name, n in _mapping(data.get("centres")).items())),
+        ("Data hash", str(data.get("hash") or "")),
+        ("Remarks", "; ".join(str(flag) for flag in data.get("flags") or ())),
+    ]
+    labels = _mapping(sweep.space.get("labels"))
+    for name, body in labels.items():
+        classes = _mapping(body).get("classes", body)
+        text = "; ".join(f"{key} = {', '.join(map(str, ids))}" for key, ids in _mapping(classes).items() if ids)
+        pairs.append((f"Label map {name}", text))
+    return [(name, text) for name, text in pairs if text]
+
+
+def _patients(sweep: Sweep) -> list[tuple[str, tuple[str, ...]]]:
+    split = _mapping(sweep.data.get("split"))
+    return [(role, tuple(str(p) for p in split[role])) for role in ("train", "validation", "test") if split.get(role)]
+
+
+def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
+    document = sweep.document
+    versions = {json.dumps(t.environment.get("versions"), sort_keys=True) for t in sweep.complete} - {"null"}
+    known = [", ".join(f"{k} {v}" for k, v in sorted(_mapping(json.loads(text)).items())) for text in sorted(versions)]
+    devices = sorted({trial.device for trial in sweep.complete if trial.device})
+    pairs = [
+        ("Sweep", f"{sweep.name}, generation {sweep.generation}"),
+        ("Revision", str(document.get("revision") or "not a checkout")),
+        ("Harness", str(document.get("harness_version") or "")),
+        ("Constraints (sha256)", str(document.get("constraints_sha256") or "")),
+        ("Data hash", str(sweep.data.get("hash") or "")),
+        ("Sweep seed", str(sweep.space.get("seed", ""))),
+        ("Devices", ", ".join(devices)),
+        *(("Versions", text) for text in known),
+    ]
+    return [(name, text) for name, text in pairs if text]
+
+
+def _drawn(name: str, svg: str, beside: Beside) -> Markup:
+    """Our own SVG (its texts were escaped when it was drawn), for the page and as a file."""
+    if svg:
+        beside.drawn[name] = figures.standalone(svg)
+    return Markup(svg)
+
+
+def _architecture(trial: Trial) -> str:
+    return str({**trial.settings, **trial.parameters}.get("architecture", "model"))
+
+
+def _count(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(len(value)) if isinstance(value, list | dict | tuple) else str(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("harness.report") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("harness.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html.j2")
+
+
+__all__ = ["Links", "Row", "render", "write_report"]

@@ -1,0 +1,302 @@
+"""A generation's folder -> Sweep: everything the report says, read from files. No database, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import scores
+from harness.config.knobs import label_of
+from harness.config.spec import TrialSpec
+from harness.errors import BadInput
+from harness.files import fingerprint, read_json
+from harness.trial.folder import TrialFolder
+
+# The life of a trial, in the order tables list them.
+STATES = ("complete", "pruned", "failed", "running", "waiting")
+DOCUMENT_ERRORS = (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError)
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of a learning curve."""
+
+    number: int
+    seconds: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A complete trial's validation matrices, and the scores derived from them here and now."""
+
+    rois: tuple[scores.RoiMatrices, ...]
+    scheme: scores.Scheme
+    matrix: scores.Matrix  # pooled over all ROIs: source ids by columns
+    scores: Mapping[str, float | None]
+    support: Mapping[str, int]
+    pixels: str  # equal for trials judged on the same validation pixels by the same metrics
+    group: str  # `pixels` and the label map's ids: the comparability group
+
+    @property
+    def label_map(self) -> str:
+        """The label map's name, for people."""
+        return self.scheme.labels.name
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Validation patients, sorted."""
+        return tuple(sorted({roi.patient for roi in self.rois}))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training run as its folder tells it, finished or not."""
+
+    uid: str
+    number: int
+    stratum: str
+    state: str  # one of STATES
+    cause: str | None
+    message: str | None
+    parameters: Mapping[str, Value]  # strata axes and searched ones; inactive = None
+    settings: Mapping[str, Value]  # every knob, fixed ones too; empty without a readable spec
+    labels_key: str | None
+    seed: int
+    baseline: bool
+    mark: str | None
+    replicate_of: str | None
+    run_id: str | None
+    experiment_id: str | None
+    pruned_epoch: int | None
+    folder: Path
+    epochs: tuple[Epoch, ...]
+    epochs_trained: int  # over all attempts: what was paid for
+    seconds_trained: float
+    started: Mapping[str, Any]  # the last attempt's first event
+    result: Mapping[str, Any] | None
+    environment: Mapping[str, Any]
+    scored: Scored | None  # only for COMPLETE trials whose matrices could be read
+
+    @property
+    def device(self) -> str | None:
+        """The device's name, or failing that its kind."""
+        found = self.environment.get("device_name") or self.environment.get("device")
+        return str(found) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One generation of a sweep."""
+
+    name: str
+    generation: int
+    folder: Path
+    document: Mapping[str, Any]  # space.json
+    trials: tuple[Trial, ...]
+    varying: tuple[str, ...]  # parameters that differ between trials, in the order of the file
+    problems: tuple[str, ...]  # files that could not be read, one line each
+
+    @property
+    def space(self) -> Mapping[str, Any]:
+        """The resolved search space."""
+        return dict(self.document.get("space") or {})
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What the sweep was run on: root, hash, counts, centres, split."""
+        return dict(self.document.get("data") or {})
+
+    @property
+    def metric(self) -> str:
+        """The objective's score, such as `val/iou`."""
+        return str((self.space.get("objective") or {}).get("metric", "val/iou"))
+
+    @property
+    def minimize(self) -> bool:
+        """Whether a smaller objective is better."""
+        return (self.space.get("objective") or {}).get("goal") == "minimize"
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """The axes whose combinations are strata."""
+        return tuple(self.space.get("strata") or {})
+
+    @property
+    def complete(self) -> tuple[Trial, ...]:
+        """Trials that may rank: COMPLETE, with readable matrices."""
+        return tuple(trial for trial in self.trials if trial.scored is not None)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether trials are still running or waiting."""
+        return any(trial.state in ("running", "waiting") for trial in self.trials)
+
+
+def canonical(value: Value) -> str:
+    """A hashable text for any JSON value; 1 and 1.0 are one value, True and 1 are two."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True)
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read `<home>/sweeps/<sweep>/g<n>`, finished or still running; BadInput when it is no such folder."""
+    space_file = folder / "space.json"
+    try:
+        document = dict(read_json(space_file))
+    except FileNotFoundError:
+        raise BadInput(f"{folder}: no space.json here; a report reads a sweep's g<n> folder") from None
+    except DOCUMENT_ERRORS as error:
+        raise BadInput(f"{space_file}: not a sweep's description: {error}") from None
+    problems: list[str] = []
+    found = sorted(path for path in (folder / "trials").glob("*") if (path / "trial.json").is_file())
+    trials = [trial for path in found if (trial := _read_trial(TrialFolder(path), problems)) is not None]
+    return Sweep(
+        name=str(document.get("name", folder.parent.name)),
+        generation=int(document.get("generation", 1)),
+        folder=folder,
+        document=document,
+        trials=tuple(sorted(trials, key=lambda t: (t.stratum, t.replicate_of is not None, t.number, t.uid))),
+        varying=_varying(trials),
+        problems=tuple(problems),
+    )
+
+
+def _varying(trials: list[Trial]) -> tuple[str, ...]:
+    keys = dict.fromkeys(key for trial in trials for key in trial.parameters if key != "seed")
+    return tuple(key for key in keys if len({canonical(trial.parameters.get(key)) for trial in trials}) > 1)
+
+
+def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
+    try:
+        said = dict(read_json(folder.state_file))
+        state = str(said["state"])
+        parameters = {str(key): label_of(value) for key, value in dict(said["parameters"]).items()}
+        number = int(said["number"])
+    except DOCUMENT_ERRORS as error:
+        problems.append(f"{folder.state_file}: cannot be read, trial left out ({error})")
+        return None
+    spec = _spec(folder)
+    scored = _scored(folder, spec, problems) if state == "complete" else None
+    events = _events(folder, problems)
+    accepted = said.get("accepted_attempt")
+    counted = [lines for number, lines in events.items() if accepted is None or number <= accepted]
+    paid = [epoch for lines in events.values() for epoch in _epochs(lines)]
+    return Trial(
+        uid=str(said.get("uid", folder.uid)),
+        number=number,
+        stratum=str(said.get("stratum", "default")),
+        state=state,
+        cause=said.get("cause"),
+        message=said.get("message"),
+        parameters=parameters,
+        settings={} if spec is None else {key: label_of(value) for key, value in spec.parameters().items()},
+        labels_key=None if spec is None else spec.dataset.labels.key,
+        seed=int(said.get("seed", 0)),
+        baseline=bool(said.get("baseline", False)),
+        mark=said.get("mark"),
+        replicate_of=said.get("replicate_of"),
+        run_id=said.get("run_id"),
+        experiment_id=said.get("experiment_id"),
+        pruned_epoch=said.get("pruned_epoch"),
+        folder=folder.path,
+        epochs=_curve(counted),
+        epochs_trained=len(paid),
+        seconds_trained=sum(epoch.seconds for epoch in paid),
+        started=_started(counted[-1]) if counted else {},
+        result=_optional(folder.result, problems) if scored else None,
+        environment=_optional(folder.environment, problems) or {} if scored else {},
+        scored=scored,
+    )
+
+
+def _spec(folder: TrialFolder) -> TrialSpec | None:
+    try:
+        return folder.read_spec()
+    except BadInput:
+        return None  # an older version's spec: the matrices still speak for themselves
+
+
+def _optional(file: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return dict(read_json(file))
+    except DOCUMENT_ERRORS as error:
+        problems.append(f"{file}: cannot be read ({error})")
+        return None
+
+
+def _scored(folder: TrialFolder, spec: TrialSpec | None, problems: list[str]) -> Scored | None:
+    try:
+        document = read_json(folder.scores)
+        rois, scheme = scores.read_scores(document)
+        matrix = scores.pooled([roi.matrix for roi in rois])
+        pixels = _pixels(rois, scheme, spec, document.get("metric_version"))
+        return Scored(
+            rois=tuple(rois),
+            scheme=scheme,
+            matrix=matrix,
+            scores=scores.score_rois(rois, scheme),
+            support=scores.support(matrix, scheme),
+            pixels=pixels,
+            group=fingerprint([pixels, scheme.labels.key])[:12],
+        )
+    except DOCUMENT_ERRORS as error:
+        problems.append(f"{folder.scores}: cannot be read, the trial does not rank ({error})")
+        return None
+
+
+def _pixels(
+    rois: list[scores.RoiMatrices], scheme: scores.Scheme, spec: TrialSpec | None, metric_version: object
+) -> str:
+    """Names the validation pixels and how they are judged.
+
+    The counts of true pixels are part of it: trials that claim the same ROIs and yet saw other masks must not
+    meet on one board.
+    """
+    truth = sorted((roi.name, roi.patient, [int(n) for n in roi.matrix.sum(axis=1)]) for roi in rois)
+    data = None
+    if spec is not None:
+        split = spec.dataset.split
+        data = [spec.dataset.data_hash, sorted(split.train), sorted(split.validation), sorted(split.test)]
+    return fingerprint([metric_version, scheme.source, list(scheme.source_ids), truth, data])[:12]
+
+
+def _events(folder: TrialFolder, problems: list[str]) -> dict[int, list[dict[str, Any]]]:
+    """The events of every attempt, by its number."""
+    events: dict[int, list[dict[str, Any]]] = {}
+    for attempt in folder.attempts():
+        try:
+            events[attempt.number] = attempt.read_events()
+        except DOCUMENT_ERRORS as error:
+            problems.append(f"{attempt.events}: cannot be read, its epochs are missing here ({error})")
+    return events
+
+
+def _epochs(events: list[dict[str, Any]]) -> list[Epoch]:
+    return [
+        Epoch(int(event["epoch"]), float(event.get("seconds") or 0), dict(event.get("values") or {}))
+        for event in events
+        if event.get("event") == "epoch"
+    ]
+
+
+def _curve(attempts: list[list[dict[str, Any]]]) -> tuple[Epoch, ...]:
+    """Epochs of the last attempt, with those of earlier attempts it resumed from."""
+    curve: dict[int, Epoch] = {}
+    for events in attempts:
+        started = _started(events)
+        if started:
+            resumed = int(started.get("resumed_epoch") or 0)
+            curve = {number: epoch for number, epoch in curve.items() if number <= resumed}
+        curve |= {epoch.number: epoch for epoch in _epochs(events)}
+    return tuple(curve[number] for number in sorted(curve))
+
+
+def _started(events: list[dict[str, Any]]) -> dict[str, Any]:
+    return next((event for event in events if event.get("event") == "started"), {})

@@ -1,0 +1,250 @@
+"""Boards and trials -> tables of text, for the page, the terminal and the files. Nothing is computed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from harness.report.boards import YARDSTICK, Board, Row, flags, group_boards
+from harness.report.queries import Sweep, Trial
+from harness.report.wording import (
+    ABSENT,
+    MODEL_KEYS,
+    difference_text,
+    duration_text,
+    listed,
+    metric_text,
+    model_text,
+    plural,
+    score_text,
+    setting_text,
+)
+from harness.scores import yardstick_refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where a row's MLflow run can be seen; `ui` is the base URL of an MLflow UI."""
+
+    ui: str
+
+    def run(self, trial: Trial) -> str | None:
+        """The run's page; None without a run, or when `ui` is not a web address."""
+        if not trial.run_id or trial.experiment_id is None or not self.ui.startswith(("http://", "https://")):
+            return None
+        experiment, run = quote(str(trial.experiment_id), safe=""), quote(trial.run_id, safe="")
+        return f"{self.ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: its text, and how it is drawn and sorted."""
+
+    text: str
+    sort: float | str | None = None  # what sorting compares; None: the text, or last among numbers
+    note: str | None = None  # small print under the text
+    href: str | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    bar: float | None = None  # 0..1, drawn behind the number
+    swatch: str | None = None  # a colour before the text
+    shade: float | None = None  # 0..1, depth of the background
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A caption, column heads and rows; the first `heads` cells of a row name it."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    head: int = 0  # index of the column that names the row
+    sortable: bool = True
+
+
+def number(value: float | None, text: str, **drawn: object) -> Cell:
+    """A right-aligned number that sorts by its value."""
+    return Cell(text, sort=value, numeric=True, **drawn)  # type: ignore[arg-type]  # Cell's own fields
+
+
+def model_of(trial: Trial) -> str:
+    """Architecture, encoder and weights of a trial."""
+    return model_text({**trial.settings, **trial.parameters})
+
+
+def setting_of(trial: Trial, sweep: Sweep, *, labels: bool) -> str:
+    """What varies besides the model and the stratum, for this trial; `labels` where a board mixes them."""
+    said = {*MODEL_KEYS, *sweep.strata}
+    keys = [key for key in sweep.varying if key not in said and (labels or key != "labels")]
+    return " · ".join(setting_text(key, trial.parameters[key]) for key in keys if trial.parameters.get(key) is not None)
+
+
+def shown_scores(board: Board) -> tuple[str, ...]:
+    """The scores a board shows, the one that ranks first."""
+    if board.by_yardstick:
+        return (YARDSTICK, "val/yardstick_tumor", "val/yardstick_stroma")
+    return (board.metric, "val/dice" if board.metric != "val/dice" else "val/iou")
+
+
+def board_table(board: Board, sweep: Sweep, links: Links | None, out: Path) -> Table:
+    """At most eight columns: rank, model, setting, two or three scores, difference, cost, flags."""
+    by_yardstick = board.by_yardstick
+    shown = shown_scores(board)
+    heads = [_score_head(name) for name in shown]
+    cost = () if by_yardstick else ("Cost",)
+    shared = shared_flags(board, sweep)
+    rows = [_board_row(row, board, sweep, shown, shared, links, out) for row in board.rows]
+    if not by_yardstick:
+        rows += [_reference_row(entry, shown) for entry in reference_rows(board, sweep)]
+    what = f"all label maps, by the yardstick ({_scale(board)})" if by_yardstick else f"{board.title} ({_scale(board)})"
+    return Table(
+        caption=f"Leaderboard: {what}",
+        columns=("Rank", "Model", "Setting", *heads, "Δ leader", *cost, "Flags"),
+        rows=tuple(rows),
+        note=board_note(board, sweep),
+        head=1,
+    )
+
+
+def board_note(board: Board, sweep: Sweep) -> str:
+    """What the caption of a board must not leave out."""
+    notes = []
+    shared = shared_flags(board, sweep)
+    if shared:
+        notes.append(f"All rows: {listed(shared)}.")
+    if any(row.tied for row in board.rows):
+        notes.append("Rows with exactly equal scores share a rank.")
+    if any(row.score is None for row in board.rows):
+        notes.append(f"Rows without this score (n/a) stand unranked{_refusals(board)}.")
+    if any(row.replicated for row in board.rows):
+        notes.append("Rows with 3 or more fresh seeds rank first, by their mean; the search run is not averaged in.")
+    if len(board.devices) > 1:
+        mixed = ", ".join(f"{device} ({count})" for device, count in sorted(board.devices.items()))
+        notes.append(f"Mixed devices: {mixed}; the same spec gives slightly different weights on each.")
+    if not board.by_yardstick and reference_rows(board, sweep):
+        notes.append("Reference rows are quoted, on a split that is not known: they are not ranked.")
+    return " ".join(notes)
+
+
+def shared_flags(board: Board, sweep: Sweep) -> tuple[str, ...]:
+    """Flags of every row, said once below the board; "one seed" stays at its rank, where it is needed."""
+    every = [flags(row, sweep) for row in board.rows]
+    return tuple(flag for flag in every[0] if flag != "one seed" and len(every) > 1 and all(flag in f for f in every))
+
+
+def no_yardstick_note(board: Board) -> str:
+    """Why a board by the yardstick has no ranked row."""
+    return f"No run can be ranked by the yardstick{_refusals(board)}."
+
+
+def reference_rows(board: Board, sweep: Sweep) -> list[dict[str, object]]:
+    """Quoted results for this board's label maps: `{"name", "labels", "scores": {"iou", "dice"}, "note"}`."""
+    entries = [dict(entry) for entry in sweep.document.get("reference_rows") or () if isinstance(entry, dict)]
+    return [entry for entry in entries if entry.get("labels") in board.label_maps]
+
+
+@dataclass(frozen=True, slots=True)
+class EndRow:
+    """One line of the table a sweep ends with; plain text, in need of escaping where markup is read."""
+
+    board: str
+    rank: str
+    model: str
+    setting: str
+    score: str
+    behind: str
+    yardstick: str
+    flags: str
+
+
+def end_table(sweep: Sweep, *, top: int = 3) -> list[EndRow]:
+    """The best rows of every comparability group, best first."""
+    return [
+        EndRow(
+            board=board.title,
+            rank=str(row.rank),
+            model=model_of(row.trial),
+            setting=setting_of(row.trial, sweep, labels=False),
+            score=score_text(row.score),
+            behind=difference_text(row.behind) if row.behind else "",
+            yardstick=score_text(row.scores.get(YARDSTICK)),
+            flags=", ".join(flags(row, sweep)),
+        )
+        for board in group_boards(sweep)
+        for row in board.ranked[:top]
+    ]
+
+
+def trial_name(trial: Trial) -> str:
+    """`unicorn3/all #12`: numbers count within a stratum."""
+    name = f"#{trial.number}" if trial.stratum == "default" else f"{trial.stratum} #{trial.number}"
+    return f"{name} (replicate)" if trial.replicate_of else name
+
+
+def relative_url(path: Path, out: Path) -> str:
+    """A link from the page in `out` to `path`, as a relative URL."""
+    return quote(Path(os.path.relpath(path, out)).as_posix()) + ("/" if path.is_dir() else "")
+
+
+def _board_row(
+    row: Row, board: Board, sweep: Sweep, shown: Sequence[str], shared: Sequence[str],
+    links: Links | None, out: Path,
+) -> tuple[Cell, ...]:  # fmt: skip
+    trial = row.trial
+    own = tuple(flag for flag in flags(row, sweep) if flag not in shared)
+    by_yardstick = board.by_yardstick
+    values = [row.scores.get(name) for name in shown]
+    first = number(values[0], score_text(values[0]), note=None if row.seed_sd is None else f"± {row.seed_sd:.3f} SD")
+    rest = [number(value, score_text(value)) for value in values[1:]]
+    seconds = trial.seconds_trained
+    cost = () if by_yardstick else (number(seconds, duration_text(seconds), note=plural(len(trial.epochs), "epoch")),)
+    run = links.run(trial) if links else None
+    return (
+        number(row.rank, ABSENT if row.rank is None else f"{row.rank}{'=' if row.tied else ''}"),
+        Cell(model_of(trial), note=trial_name(trial), href=run or relative_url(trial.folder, out)),
+        Cell(setting_of(trial, sweep, labels=by_yardstick) or ABSENT),
+        first,
+        *rest,
+        number(row.behind, difference_text(row.behind) if row.rank != 1 else ABSENT),
+        *cost,
+        Cell("", tags=own, sort=" ".join(own)),
+    )
+
+
+def _reference_row(entry: dict[str, object], shown: Sequence[str]) -> tuple[Cell, ...]:
+    given = entry.get("scores")
+    found = given if isinstance(given, dict) else {}
+    values = [found.get(name.removeprefix("val/")) for name in shown]
+    cells = [number(v, score_text(v)) if isinstance(v, float) else number(None, ABSENT) for v in values]
+    note = str(entry.get("note") or "split unknown")
+    unknown = number(None, ABSENT)
+    name = Cell(str(entry.get("name", "reference")), note="reference, quoted")
+    return (unknown, name, Cell(ABSENT), *cells, unknown, unknown, Cell("", tags=(note,)))
+
+
+def _refusals(board: Board) -> str:
+    """`: <label map>: <reason>; ...` for the rows whose label map cannot have a yardstick."""
+    if not board.by_yardstick:
+        return ""
+    schemes = [row.scored.scheme for row in board.rows if row.score is None]
+    reasons = {scheme.labels.name: yardstick_refusal(scheme) or "no tumor or no stroma" for scheme in schemes}
+    return ": " + "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
+
+
+def _score_head(metric: str) -> str:
+    heads = {
+        YARDSTICK: "Yardstick",
+        "val/yardstick_tumor": "Tumor Dice",
+        "val/yardstick_stroma": "Stroma Dice",
+    }
+    return heads.get(metric, metric_text(metric))
+
+
+def _scale(board: Board) -> str:
+    scored = board.rows[0].scored
+    return f"{plural(len(scored.rois), 'ROI')} of {plural(len(scored.patients), 'patient')}"

@@ -1,0 +1,37 @@
+"""Names that markup, spreadsheets and typesetters misread."""
+
+from __future__ import annotations
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</style><b>bold",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)",
+    "&amp;&lt;",
+    "]]>",
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "=1+1",
+    '=HYPERLINK("http://evil.example")',
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tcell",
+    "\rcell",
+    "\ncell",
+    "a\nb",
+    "a,b;c",
+    'quote"quote',
+    "pipe|pipe",
+    "*bold* _it_ `code`",
+    "[text](http://evil.example)",
+    "\\input{/etc/passwd}",
+    "$x^2$",
+    "50 % & 20 #",
+    "~tilde~",
+    "[0pt]",
+    "naïve-µm-Ω-日本",
+    "x" * 300,
+)
