@@ -51,7 +51,7 @@ def space_options(command: Callable[..., None]) -> Callable[..., None]:
     """What changes a search space on the command line."""
     for option in reversed((
         click.argument("space"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=2."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. train.epochs=2."),
         click.option("--data", metavar="PATH|phantom", help="Other data: a folder with wsirois/, or synthetic tissue."),
         click.option("--trials", type=click.IntRange(min=1), help="A new total of trials per stratum."),
         click.option("--smoke", is_flag=True, help="Shrink the space so that it ends in minutes on two cores."),
@@ -62,7 +62,9 @@ def space_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def slot_options(command: Callable[..., None]) -> Callable[..., None]:
     """Where trials run."""
-    command = click.option("--workers", type=click.IntRange(1, 256), help="Slots (default: one a core, or one a GPU).")(command)
+    command = click.option("--workers", type=click.IntRange(1, 256), help="Slots (default: one a core, or one a GPU).")(
+        command
+    )
     devices = click.Choice(["auto", "cpu", "cuda", "mps"])
     return click.option("--device", type=devices, default="auto", show_default=True, help="Where to train.")(command)
 
@@ -70,9 +72,21 @@ def slot_options(command: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @space_options
 @slot_options
-@click.option("--executor", type=click.Choice(["local", "inline"]), default="local", show_default=True, help="Processes, or one at a time here.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "inline"]),
+    default="local",
+    show_default=True,
+    help="Processes, or one at a time here.",
+)
 @click.option("--storage", metavar="URL", help="Optuna's storage (default: SQLite in the home).")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"), show_default=True, help="Where the report goes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reports"),
+    show_default=True,
+    help="Where the report goes.",
+)
 @home_option
 def sweep(
     space: str, overrides: tuple[str, ...], data: str | None, trials: int | None, smoke: bool, device: str,
@@ -157,7 +171,13 @@ def status(name: str | None, as_json: bool, home: Path | None) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"), show_default=True, help="Where the report goes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reports"),
+    show_default=True,
+    help="Where the report goes.",
+)
 @json_option
 @home_option
 def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> None:
@@ -176,7 +196,11 @@ def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> Non
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @slot_options
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The new trial folder (default: in the home, under single/).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The new trial folder (default: in the home, under single/).",
+)
 @home_option
 def trial(path: Path, device: str, workers: int | None, out: Path | None, home: Path | None) -> None:
     """Train one spec without Optuna and MLflow.
@@ -271,7 +295,13 @@ def rm(name: str, yes: bool, home: Path | None) -> None:
 
 
 def load(
-    space: str, overrides: tuple[str, ...], data: str | None, trials: int | None, smoke: bool, *, note: Callable[[str], None]
+    space: str,
+    overrides: tuple[str, ...],
+    data: str | None,
+    trials: int | None,
+    smoke: bool,
+    *,
+    note: Callable[[str], None],
 ) -> tuple[SearchSpace, str]:
     """The search space as the command line wants it, and the file's text."""
     from harness.config.load import load_space, parse_override

@@ -18,14 +18,23 @@ def data() -> None:
 
 
 ROOT = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
-REGEX = click.option("--patient-regex", help="For names that are not TIGER's: a regular expression with one group, the patient.")
+REGEX = click.option(
+    "--patient-regex",
+    help="For names that are not TIGER's: a regular expression with one group, the patient.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for scripts.")
 
 
 @data.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--patients", type=click.IntRange(4, 2000), default=24, show_default=True)
-@click.option("--roi-px", type=click.IntRange(128, 4096), default=320, show_default=True, help="Typical side of a region.")
+@click.option(
+    "--roi-px",
+    type=click.IntRange(128, 4096),
+    default=320,
+    show_default=True,
+    help="Typical side of a region.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True)
 def synth(out: Path, patients: int, roi_px: int, seed: int) -> None:
     """Paint a synthetic H&E-like cohort in TIGER's layout into OUT; the same seed gives the same bytes.
@@ -55,7 +64,13 @@ def check(root: Path, patient_regex: str | None, as_json: bool) -> None:
         defects = [
             {"number": d.number, "kind": d.kind, "file": str(d.file), "message": d.message} for d in checked.defects
         ]
-        document = {"schema": "harness.check/1", "root": str(root), "hash": checked.data_hash, "usable": len(checked.rois), "defects": defects}
+        document = {
+            "schema": "harness.check/1",
+            "root": str(root),
+            "hash": checked.data_hash,
+            "usable": len(checked.rois),
+            "defects": defects,
+        }
         click.echo(json.dumps(document, indent=1))
     else:
         click.echo(check_text(checked))

@@ -26,8 +26,8 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
     estimate = document["estimate"]
     lines = [f"timed: {line}" for line in timed]
     lines.append(
-        f"{document['trials']:,} trials: about {_hours(estimate['hours'])} on {slots} x {device} without pruning or early "
-        f"stopping, {_size(estimate['disk_bytes'])} of disk, {_size(estimate['memory_bytes'])} of memory"
+        f"{document['trials']:,} trials: about {_hours(estimate['hours'])} on {slots} x {device} without pruning or "
+        f"early stopping, {_size(estimate['disk_bytes'])} of disk, {_size(estimate['memory_bytes'])} of memory"
     )
     return "\n".join([_drawn(strata), "patches before the filter:", _drawn(patches), *lines])
 
@@ -62,7 +62,9 @@ def end_text(generation: Path, width: int) -> str:
             board = row.board
             table.add_section()
             table.add_row("", f"[bold]{_escaped(row.board)}[/bold]")
-        table.add_row(*map(_escaped, (row.rank, row.model, row.setting, row.score, row.behind, row.yardstick, row.flags)))
+        table.add_row(
+            *map(_escaped, (row.rank, row.model, row.setting, row.score, row.behind, row.yardstick, row.flags))
+        )
     return _drawn(table, width)
 
 
@@ -71,7 +73,9 @@ def architectures_text() -> str:
     table = _table("architecture", "encoder", "side is a multiple of", "what it is", "source")
     for row in architectures().values():
         table.add_row(row.name, "yes" if row.needs_encoder else "-", str(row.divisor), row.summary, row.source)
-    return f"{_drawn(table, 120)}\n{len(encoders())} encoders: harness models --encoders; any of timm's as tu-<its name>"
+    return (
+        f"{_drawn(table, 120)}\n{len(encoders())} encoders: harness models --encoders; any of timm's as tu-<its name>"
+    )
 
 
 def encoders_text() -> str:
@@ -85,10 +89,20 @@ def encoders_text() -> str:
 def models_document() -> dict[str, Any]:
     """The table of facts as JSON."""
     rows = [
-        {"name": row.name, "needs_encoder": row.needs_encoder, "divisor": row.divisor, "summary": row.summary, "source": row.source}
+        {
+            "name": row.name,
+            "needs_encoder": row.needs_encoder,
+            "divisor": row.divisor,
+            "summary": row.summary,
+            "source": row.source,
+        }
         for row in architectures().values()
     ]
-    return {"schema": "harness.models/1", "architectures": rows, "encoders": {n: list(w) for n, w in encoders().items()}}
+    return {
+        "schema": "harness.models/1",
+        "architectures": rows,
+        "encoders": {n: list(w) for n, w in encoders().items()},
+    }
 
 
 def check_text(checked: Checked) -> str:
@@ -106,7 +120,10 @@ def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
     for source_id, count in document["pixels"].items():
         share = document["shares"].get(source_id)
         pixels.add_row(
-            str(source_id), names.get(int(source_id), "?"), f"{count:,}", "" if share is None else f"{100 * share:.1f} %"
+            str(source_id),
+            names.get(int(source_id), "?"),
+            f"{count:,}",
+            "" if share is None else f"{100 * share:.1f} %",
         )
     centres = ", ".join(f"{name} {count['rois']}" for name, count in document["centres"].items())
     lines = [
@@ -115,7 +132,9 @@ def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
         f"undefined: {100 * document['undefined_share']:.1f} % of all pixels; shares are of the defined ones",
     ]
     if document["patients_not_known"]:
-        lines.append(f"{len(document['patients_not_known'])} slides count as patients: their names do not tell the patient")
+        lines.append(
+            f"{len(document['patients_not_known'])} slides count as patients: their names do not tell the patient"
+        )
     if defects:
         lines.append(f"{defects} defects left these regions out: harness data check")
     return "\n".join(lines)

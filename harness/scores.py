@@ -3,10 +3,10 @@
 A *source matrix* counts pixels: rows are source ids of the truth (TIGER: 0..7), columns are predicted classes 1..K in
 the label map's order (with `undefined` as an extra first column under `as_paper`). Everything else folds from it.
 
-IoU = TP / (TP + FP + FN) and Dice = 2 TP / (2 TP + FP + FN), over the pooled pixels of all ROIs. A class without a pixel
-in the pooled truth is n/a (None) and is left out of the macro mean, so that the classes averaged are the same for every
-model. The yardstick is the score of UNICORN challenge task 9: the mean of tumor Dice and stroma Dice after merging to
-tumor = {1, 3}, stroma = {2, 6}, rest = everything else, dropping source id 0.
+IoU = TP / (TP + FP + FN) and Dice = 2 TP / (2 TP + FP + FN), over the pooled pixels of all ROIs. A class without a
+pixel in the pooled truth is n/a (None) and is left out of the macro mean, so that the classes averaged are the same for
+every model. The yardstick is the score of UNICORN challenge task 9: the mean of tumor Dice and stroma Dice after
+merging to tumor = {1, 3}, stroma = {2, 6}, rest = everything else, dropping source id 0.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def class_confusion(matrix: Matrix, scheme: Scheme) -> Matrix:
 
 
 def overlap(confusion: Matrix, *, undefined_column: bool = False) -> tuple[list[float | None], list[float | None]]:
-    """IoU and Dice per class of a K x K confusion (K x K+1 with a first `undefined` column); None where truth is empty."""
+    """IoU and Dice per class of a K x K confusion (K x K+1 with a first `undefined` column); None without truth."""
     hits = np.diagonal(confusion, offset=1 if undefined_column else 0).astype(np.float64)
     truth = confusion.sum(axis=1).astype(np.float64)
     predicted = confusion.sum(axis=0)[1 if undefined_column else 0 :].astype(np.float64)
@@ -134,7 +134,8 @@ def yardstick(matrix: Matrix, scheme: Scheme) -> dict[str, float | None]:
 
 def pooled(matrices: Sequence[Matrix]) -> Matrix:
     """The sum of the matrices: pooling over ROIs."""
-    return np.sum(np.stack(matrices), axis=0, dtype=np.int64)
+    total: Matrix = np.sum(np.stack(matrices), axis=0, dtype=np.int64)
+    return total
 
 
 def score_matrix(matrix: Matrix, scheme: Scheme, *, per_class: bool = True) -> dict[str, float | None]:
@@ -152,8 +153,8 @@ def score_matrix(matrix: Matrix, scheme: Scheme, *, per_class: bool = True) -> d
 def score_rois(rois: Sequence[RoiMatrices], scheme: Scheme) -> dict[str, float | None]:
     """Every exact score of a validation set as one flat dictionary.
 
-    `val/...` over all ROIs, `val/non_homogeneous/...` over pixels in non-homogeneous cells, `val/not_resized/...` without
-    enlarged ROIs (only if there are some), `val/centre/<name>/...` (only if there are several).
+    `val/...` over all ROIs, `val/non_homogeneous/...` over pixels in non-homogeneous cells, `val/not_resized/...`
+    without enlarged ROIs (only if there are some), `val/centre/<name>/...` (only if there are several).
     """
     scores = _prefixed("val", [roi.matrix for roi in rois], scheme)
     scores |= _prefixed("val/non_homogeneous", [roi.matrix_non_homogeneous for roi in rois], scheme)

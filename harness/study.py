@@ -1,8 +1,8 @@
 """Optuna's only room: one study per stratum, proposing combinations and pruning.
 
-The trial folders are the truth. In-memory twins of the study, rebuilt from the folders at every start, propose and prune
-(that saves 36 ms a trial, and a resumed sweep proposes what an undisturbed one would have); the durable copy in Optuna's
-storage is for people and tools (optuna-dashboard) and is written when a trial starts and when it ends.
+The trial folders are the truth. In-memory twins of the study, rebuilt from the folders at every start, propose and
+prune (that saves 36 ms a trial, and a resumed sweep proposes what an undisturbed one would have); the durable copy in
+Optuna's storage is for people and tools (optuna-dashboard) and is written when a trial starts and when it ends.
 """
 
 from __future__ import annotations
@@ -149,12 +149,12 @@ class StratumStudy:
             study._storage.set_trial_state_values(trial_id, _STATES[state], values)
         if self._durable is None:
             return
-        storage, trial_id = self._durable._storage, self._durable_trials().get(uid)
-        if trial_id is None or storage.get_trial(trial_id).state.is_finished():
+        storage, durable_id = self._durable._storage, self._durable_trials().get(uid)
+        if durable_id is None or storage.get_trial(durable_id).state.is_finished():
             return
         for epoch, objective in self._reported[uid].items():
-            storage.set_trial_intermediate_value(trial_id, epoch, objective)
-        storage.set_trial_state_values(trial_id, _STATES[state], values)
+            storage.set_trial_intermediate_value(durable_id, epoch, objective)
+        storage.set_trial_state_values(durable_id, _STATES[state], values)
 
     def _suggested(self, given: Mapping[str, Any], *, attempt: int) -> Assignment | None:
         """One combination from the sampler around the given values; None when it breaks a rule."""

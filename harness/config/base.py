@@ -24,7 +24,9 @@ KeyPath = tuple[str | int, ...]
 class Frozen(BaseModel):
     """Base of everything that enters from a file: immutable, unknown keys refused, no silent conversion of strings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False, ser_json_inf_nan="null")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=False, validate_default=False, ser_json_inf_nan="null"
+    )
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,7 @@ def with_override(document: Document, path: KeyPath, value: Any) -> Document:
 def problems_of(document: Document, error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Every mistake of a pydantic error as a line for people, with the nearest allowed name for an unknown key."""
     return [
-        document.problem(_yaml_path(item["loc"]), _message(item, model))
-        for item in error.errors(include_url=False)
+        document.problem(_yaml_path(item["loc"]), _message(item, model)) for item in error.errors(include_url=False)
     ]
 
 

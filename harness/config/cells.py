@@ -88,10 +88,10 @@ def grid_values(name: str, parameter: Parameter) -> tuple[Any, ...]:
     return tuple(float(f"{point:.6g}") for point in points)
 
 
-def combinations(space: SearchSpace, stratum: Stratum, *, ranges: bool = True) -> Iterator[Assignment]:
+def combinations(space: SearchSpace, stratum: Stratum) -> Iterator[Assignment]:
     """Every valid combination of a stratum.
 
-    A range without `steps` counts as one choice (None) when `ranges`, so it neither multiplies nor meets a rule about it.
+    A range without `steps` counts as one choice (None): it neither multiplies nor meets a rule about it.
     """
     order = in_order(space.parameters)
     rules = space.parsed_rules
@@ -106,7 +106,7 @@ def combinations(space: SearchSpace, stratum: Stratum, *, ranges: bool = True) -
         values: tuple[Any, ...] = (None,)
         if is_active(parameter, assignment):
             open_range = parameter.is_range and parameter.steps is None
-            values = (None,) if open_range and ranges else grid_values(name, parameter)
+            values = (None,) if open_range else grid_values(name, parameter)
         for value in values:
             yield from extend({**assignment, name: value}, rest[1:])
 
@@ -124,15 +124,18 @@ def baselines_of(space: SearchSpace, stratum: Stratum) -> list[tuple[Assignment,
     for row in space.baselines:
         values = {name: value for name, value in row.items() if name != "mark"}
         if all(values.get(axis, value) == value for axis, value in stratum.values.items()):
-            rows.append(({name: value for name, value in values.items() if name not in stratum.values}, row.get("mark")))
+            rows.append(
+                (
+                    {name: value for name, value in values.items() if name not in stratum.values},
+                    row.get("mark"),
+                )
+            )
     return rows
 
 
 def resolve(space: SearchSpace, facts: DataFacts, assignment: Assignment, *, seed: int) -> TrialSpec:
     """One combination as a TrialSpec; names in the file's vocabulary go to the part of the spec that owns them."""
-    chosen = {
-        name: check_value(name, value, space.labels) for name, value in assignment.items() if value is not None
-    }
+    chosen = {name: check_value(name, value, space.labels) for name, value in assignment.items() if value is not None}
     data = {name: value for name, value in chosen.items() if name in DATA_KNOBS}
     patch_px = data.pop("patch_px", DEFAULT_PATCH_PX)
     cut = Cut(

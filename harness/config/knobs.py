@@ -73,12 +73,13 @@ def _sample(knob: str, number: type[int] | type[float]) -> int | float:
     field = _OWNERS[knob].model_fields[knob]
     default = field.default
     if type(default) is number:
-        return default  # type: ignore[return-value]  # its type was just compared
+        return default
     return number(64) if number is int else 0.5
 
 
 def _adapter(knob: str) -> TypeAdapter[Any]:
     if knob not in _ADAPTERS:
         field = _OWNERS[knob].model_fields[knob]
-        _ADAPTERS[knob] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])  # type: ignore[name-defined]
+        bounded: Any = Annotated[(field.annotation, Field(), *field.metadata)]
+        _ADAPTERS[knob] = TypeAdapter(bounded)
     return _ADAPTERS[knob]

@@ -105,8 +105,10 @@ def _check_parameters(space: SearchSpace) -> Iterator[Mistake]:
         if parameter.is_range:
             yield from _check_range(path, name, parameter, grid=space.method == "grid")
         else:
-            single = "values" not in parameter.model_fields_set
-            yield from _check_values(space, path if single else (*path, "values"), name, parameter.choices, single=single)
+            single = parameter.values is None
+            yield from _check_values(
+                space, path if single else (*path, "values"), name, parameter.choices, single=single
+            )
         yield from _check_when(space, name, parameter)
     try:
         in_order(space.parameters)
@@ -148,7 +150,7 @@ def _check_range(path: KeyPath, name: str, parameter: Parameter, *, grid: bool) 
 
 
 def _check_when(space: SearchSpace, name: str, parameter: Parameter) -> Iterator[Mistake]:
-    known: dict[str, tuple[Any, ...]] = {axis: values for axis, values in space.strata.items()}
+    known: dict[str, tuple[Any, ...]] = dict(space.strata)
     known |= {other: p.choices for other, p in space.parameters.items() if other != name and not p.is_range}
     for other, values in parameter.when.items():
         path: KeyPath = ("parameters", name, "when", other)
@@ -157,11 +159,17 @@ def _check_when(space: SearchSpace, name: str, parameter: Parameter) -> Iterator
             continue
         for value in values:
             if value not in known[other]:
-                yield path, f"{value!r} is not a value of {other}; {choose_from(value, map(str, known[other]))}"
+                yield (
+                    path,
+                    f"{value!r} is not a value of {other}; {choose_from(value, map(str, known[other]))}",
+                )
 
 
 def _check_rules(space: SearchSpace) -> Iterator[Mistake]:
-    known: dict[str, tuple[Any, ...]] = {**space.strata, **{name: p.choices for name, p in space.parameters.items()}}
+    known: dict[str, tuple[Any, ...]] = {
+        **space.strata,
+        **{name: p.choices for name, p in space.parameters.items()},
+    }
     for index, text in enumerate(space.rules):
         path: KeyPath = ("rules", index)
         try:
@@ -186,9 +194,15 @@ def _check_baselines(space: SearchSpace) -> Iterator[Mistake]:
                     yield path, f"{value!r} is not a mark; the one mark is in_paper"
             elif name in space.strata:
                 if value not in space.strata[name]:
-                    yield path, f"{value!r} is not in strata; {choose_from(value, map(str, space.strata[name]))}"
+                    yield (
+                        path,
+                        f"{value!r} is not in strata; {choose_from(value, map(str, space.strata[name]))}",
+                    )
             elif name not in space.parameters:
-                yield path, f"is not a parameter or strata axis; {choose_from(name, [*space.parameters, *space.strata])}"
+                yield (
+                    path,
+                    f"is not a parameter or strata axis; {choose_from(name, [*space.parameters, *space.strata])}",
+                )
             elif (reason := _outside(space.parameters[name], value)) is not None:
                 yield path, f"{value!r} {reason}"
         if not any(baselines_of(space.model_copy(update={"baselines": (row,)}), s) for s in strata_of(space)):
@@ -206,14 +220,21 @@ def _outside(parameter: Parameter, value: Any) -> str | None:
 
 def _check_space(space: SearchSpace) -> Iterator[Mistake]:
     if space.prune.type != "none" and space.prune.min_epochs > space.train.epochs:
-        yield ("prune", "min_epochs"), f"{space.prune.min_epochs} is more than train.epochs, {space.train.epochs}"
+        yield (
+            ("prune", "min_epochs"),
+            f"{space.prune.min_epochs} is more than train.epochs, {space.train.epochs}",
+        )
     split = space.data.split
     if split.validation + split.test >= 1:
         yield ("data", "split"), "validation and test together leave nothing to train on"
 
 
 # What stands in for a required section that is itself broken.
-_STAND_INS: dict[str, Any] = {"name": "unnamed", "data": {"root": "."}, "labels": {"unreadable": {"any": [1]}}}
+_STAND_INS: dict[str, Any] = {
+    "name": "unnamed",
+    "data": {"root": "."},
+    "labels": {"unreadable": {"any": [1]}},
+}
 
 
 def _repaired(values: dict[str, Any], paths: Sequence[KeyPath]) -> tuple[dict[str, Any], frozenset[str | int]]:

@@ -1,8 +1,8 @@
 """Rules over parameter combinations: `not (patch_px == 512 and architecture == "unet_plain")`.
 
-A small language with a checked grammar, never `eval`: names of parameters, numbers, strings, lists, `null`, `true`,
-`false`, the comparisons `== != < <= > >= in not in`, and `and or not`. An inactive parameter is null; ordering a null is
-false, so that a rule about an inactive parameter does not apply by accident.
+A small language with a checked grammar, never `eval`: names of parameters, numbers, strings, lists, `null`,
+`true`, `false`, the comparisons `== != < <= > >= in not in`, and `and or not`. An inactive parameter is null;
+ordering a null is false, so that a rule about an inactive parameter does not apply by accident.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Rule:
     @property
     def names(self) -> frozenset[str]:
         """The parameters the rule speaks of."""
-        return frozenset(node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and node.id not in _WORDS)
+        return frozenset(
+            node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and node.id not in _WORDS
+        )
 
     def compared(self) -> Iterator[tuple[str, Any]]:
         """Every (parameter, constant) pair that is compared for equality or membership, to find misspelt values."""
@@ -55,7 +57,9 @@ def parse_rule(text: str) -> Rule:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"not a rule: {text!r}; write e.g. `not (patch_px == 512 and architecture == \"unet\")`") from None
+        raise ValueError(
+            f'not a rule: {text!r}; write e.g. `not (patch_px == 512 and architecture == "unet")`'
+        ) from None
     _check(tree)
     return Rule(text=text, tree=tree)
 
@@ -84,7 +88,9 @@ def _check(node: ast.expr) -> None:
             pass
         case _:
             shown = ast.unparse(node)
-            raise ValueError(f"{shown!r} is not allowed in a rule; use comparisons, and, or, not, in, numbers and strings")
+            raise ValueError(
+                f"{shown!r} is not allowed in a rule; use comparisons, and, or, not, in, numbers and strings"
+            )
 
 
 def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Any:

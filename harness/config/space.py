@@ -37,7 +37,7 @@ OneOrMany = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)]
 
 
 class SplitRule(Frozen):
-    """How patients are divided; `file` names a JSON of the form {"train": [...], "validation": [...], "test": [...]}."""
+    """How patients are divided; `file` names a JSON: {"train": [...], "validation": [...], "test": [...]}."""
 
     by: Literal["patient"] = "patient"
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -80,7 +80,7 @@ class DataSource(Frozen):
 
 
 class Parameter(Frozen):
-    """One searched or fixed knob: `values`, `value`, or `min` and `max` (`log`, and `steps` for a grid); `when` it applies."""
+    """One knob: `values`, `value`, or `min` and `max` (with `log`, and `steps` for a grid); `when` it applies."""
 
     values: tuple[Any, ...] | None = None
     value: Any = None
@@ -92,8 +92,8 @@ class Parameter(Frozen):
 
     @model_validator(mode="after")
     def _one_form(self) -> Parameter:
-        forms = {"values", "value", "min"} & self.model_fields_set
-        if len(forms) != 1 or (("min" in forms) != ("max" in self.model_fields_set)):
+        forms = [form for form in (self.values, self.value, self.min) if form is not None]
+        if len(forms) != 1 or (self.min is None) != (self.max is None):
             raise ValueError("needs one of `values: [...]`, `value: ...`, or `min: ...` with `max: ...`")
         if self.values is not None and not self.values:
             raise ValueError("`values` is empty")

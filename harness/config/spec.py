@@ -121,5 +121,9 @@ class TrialSpec(Frozen):
     def parameters(self) -> dict[str, Any]:
         """The spec as one flat dictionary of names as people write them in YAML."""
         dumped = self.model_dump(mode="json")
-        flat = {"labels": self.dataset.labels.name, "patches": self.dataset.patches, "min_share": self.dataset.min_share}
+        flat = {
+            "labels": self.dataset.labels.name,
+            "patches": self.dataset.patches,
+            "min_share": self.dataset.min_share,
+        }
         return {**flat, **dumped["dataset"]["cut"], **dumped["model"], **dumped["train"], "seed": self.seed}

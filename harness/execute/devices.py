@@ -12,7 +12,7 @@ from harness.execute.work import Workplace
 
 
 def workplaces(device: str, workers: int | None, *, stores: Path) -> list[Workplace]:
-    """The slots: one per CUDA device (or `workers` of them in turn), else one per CPU core, each with one torch thread."""
+    """The slots: one per CUDA device (or `workers` in turn), else one per CPU core, each with one torch thread."""
     kind = _kind(device)
     if kind == "cuda":
         count = _cuda_devices()

@@ -10,7 +10,7 @@ from harness.execute.work import Workplace, do_job, warm_up
 
 
 class InlineExecutor(Executor):
-    """Runs a job to its end inside `messages`; the controller sees its events afterwards, so nothing is pruned midway."""
+    """Runs a job to its end inside `messages`; its events are seen afterwards, so nothing is pruned midway."""
 
     def __init__(self, place: Workplace, interrupted: Callable[[], bool]) -> None:
         self._place, self._interrupted = place, interrupted

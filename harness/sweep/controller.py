@@ -147,7 +147,8 @@ class Controller:
         spec = resolve(self.space, self.facts, assignment, seed=self.space.seed)
         baselines = [(values, mark) for values, mark in baselines_of(self.space, stratum)]
         given = next(
-            (mark or "" for values, mark in baselines if all(assignment.get(k) == v for k, v in values.items())), None
+            (mark or "" for values, mark in baselines if all(assignment.get(k) == v for k, v in values.items())),
+            None,
         )
         record = Record(
             uid=uid,
@@ -233,7 +234,12 @@ class Controller:
         if value is None or not math.isfinite(value):
             metric = result["objective"]["metric"]
             return record.model_copy(
-                update={**update, "state": "failed", "cause": "nan", "message": f"{metric} has no finite value"}
+                update={
+                    **update,
+                    "state": "failed",
+                    "cause": "nan",
+                    "message": f"{metric} has no finite value",
+                }
             )
         return record.model_copy(update={**update, "state": "complete", "value": value, "cause": None, "message": None})
 
@@ -251,9 +257,7 @@ class Controller:
             self._waiting.append(uid)
 
     def _fail(self, record: Record, cause: str, message: str) -> None:
-        self._end(
-            record.model_copy(update={"state": "failed", "cause": cause, "message": message, "finished": now()})
-        )
+        self._end(record.model_copy(update={"state": "failed", "cause": cause, "message": message, "finished": now()}))
         if cause == "data":
             self.fatal = BadInput(message)
         self._same_failures.append(f"{cause}: {message}")
@@ -288,7 +292,9 @@ class Controller:
         return None
 
     def _to_export(self) -> list[Record]:
-        complete = [record for record in self.records.values() if record.state == "complete" and record.value is not None]
+        complete = [
+            record for record in self.records.values() if record.state == "complete" and record.value is not None
+        ]
         if self.space.export == "all":
             return complete
         top = int(self.space.export.removeprefix("top:"))

@@ -16,7 +16,9 @@ from harness.files import read_json, write_json
 from harness.trial.folder import TrialFolder
 
 # SQLite's locks do not hold there, so a database can break.
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smbfs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.cells import Assignment, combinations, resolve, strata_of
+from harness.config.cells import Assignment, combinations, has_open_range, is_active, resolve, strata_of
 from harness.config.space import SearchSpace
 from harness.config.spec import Cut, TrialSpec
 from harness.data.patches import store_bytes, validation_cut
@@ -15,7 +15,7 @@ from harness.sweep.prepare import Prepared, Steps
 
 # Per trial beside weights: matrices, predictions, figures, events (measured on the quickstart: about 1 MB).
 FIXED_BYTES_PER_TRIAL = 1_000_000
-# Weights are kept as best weights, in the checkpoint (weights, best, two Adam moments), in MLflow and as exported model.
+# Weights are kept as best weights, in the checkpoint (weights, best, two Adam moments), in MLflow and as its model.
 WEIGHT_COPIES = 8
 # Distinct models that are timed; the rest is taken to cost the mean of these.
 TIMED_AT_MOST = 6
@@ -33,21 +33,20 @@ class Plan:
 
 def plan(space: SearchSpace, prepared: Prepared, steps: Steps, *, device: str, slots: int) -> Plan:
     """Count combinations, trials and patches; time a few steps and extrapolate to the whole sweep."""
-    strata = []
+    strata: list[dict[str, Any]] = []
     for stratum in strata_of(space):
         count = sum(1 for _ in combinations(space, stratum))
-        exhaustible = not any(parameter.is_range and parameter.steps is None for parameter in space.parameters.values())
-        trials = min(space.budget.trials, count) if exhaustible else space.budget.trials
+        trials = space.budget.trials if has_open_range(space) else min(space.budget.trials, count)
         strata.append({"name": stratum.name, "combinations": count, "trials": trials})
     specs = _examples(space, prepared)
     patches = [_patch_counts(cut, prepared) for cut in dict.fromkeys(spec.dataset.cut for spec in specs)]
-    trials = sum(int(row["trials"]) for row in strata)
-    timed, estimate = _estimate(specs, patches, prepared, steps, trials=trials, device=device, slots=slots)
+    total = sum(row["trials"] for row in strata)
+    timed, estimate = _estimate(specs, patches, prepared, steps, trials=total, device=device, slots=slots)
     document = {
         "schema": "harness.plan/1",
         "name": space.name,
         "strata": strata,
-        "trials": trials,
+        "trials": total,
         "patches": patches,
         "estimate": estimate,
     }
@@ -55,7 +54,7 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, *, device: str, s
 
 
 def _examples(space: SearchSpace, prepared: Prepared) -> list[TrialSpec]:
-    """One spec per combination (at most 200, drawn evenly), an open range at its lower end: it rarely changes the cost."""
+    """One spec per combination (at most 200, drawn evenly), an open range at its lower end."""
     found: list[TrialSpec] = []
     for stratum in strata_of(space):
         cells = list(combinations(space, stratum))
@@ -72,7 +71,7 @@ def _examples(space: SearchSpace, prepared: Prepared) -> list[TrialSpec]:
 
 def _is_open(space: SearchSpace, name: str, cell: Assignment) -> bool:
     parameter = space.parameters.get(name)
-    return parameter is not None and parameter.is_range and all(cell[o] in v for o, v in parameter.when.items())
+    return parameter is not None and parameter.is_range and is_active(parameter, cell)
 
 
 def _patch_counts(cut: Cut, prepared: Prepared) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def prepare_data(space: SearchSpace, home: Home, steps: Steps) -> Prepared:
     if checked.defects and space.data.on_defect == "stop":
         raise BadInput([
             *(str(defect) for defect in checked.defects),
-            f"{root}: {len(checked.defects)} defects; mend them, or leave these regions out by data.on_defect: quarantine",
+            f"{root}: {len(checked.defects)} defects; mend them, or leave them out by data.on_defect: quarantine",
         ])  # fmt: skip
     _check_labels(space, checked)
     split = _split(space, checked)
@@ -88,15 +88,14 @@ def data_root(data: DataSource, home: Home, steps: Steps) -> Path:
         root = Path(data.root).expanduser().resolve()
         if not (root / "wsirois").is_dir():
             raise BadInput(
-                f"{root / 'wsirois'}: no such folder; TIGER's regions (CC BY-NC 4.0, https://tiger.grand-challenge.org/Data/) "
-                f"come by `aws s3 cp s3://tiger-training/wsirois/ {data.root}/wsirois/ --recursive --no-sign-request`; "
+                f"{root / 'wsirois'}: no such folder; TIGER's regions (CC BY-NC 4.0, "
+                f"https://tiger.grand-challenge.org/Data/) come by `aws s3 cp s3://tiger-training/wsirois/ "
+                f"{data.root}/wsirois/ --recursive --no-sign-request`; "
                 "to try without: --data phantom --smoke"
             )
         return root
     chosen = data.phantom
-    phantom = Phantom(
-        seed=chosen.seed, patients=chosen.patients, roi_px=chosen.roi_px, tiny_share=chosen.tiny_share
-    )
+    phantom = Phantom(seed=chosen.seed, patients=chosen.patients, roi_px=chosen.roi_px, tiny_share=chosen.tiny_share)
     root = home.phantoms / fingerprint([chosen.model_dump(), version("tissue-sweep-harness")])[:16]
     home.phantoms.mkdir(parents=True, exist_ok=True)
     with FileLock(root.with_suffix(".lock")):
@@ -143,7 +142,9 @@ def revision() -> str | None:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=source, capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(
+                ["git", *arguments], cwd=source, capture_output=True, text=True, timeout=10, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
@@ -208,15 +209,17 @@ def _check_objective(space: SearchSpace, checked: Checked, split: Split) -> None
     name = space.objective.metric.rsplit("/", 1)[-1]
     for label_map in labels_in_use(space):
         needed: list[tuple[str, Iterable[int]]] = [
-            (class_name, ids) for class_name, ids in label_map.classes.items() if name in (f"iou_{class_name}", f"dice_{class_name}")
+            (class_name, ids)
+            for class_name, ids in label_map.classes.items()
+            if name in (f"iou_{class_name}", f"dice_{class_name}")
         ]
         if name.startswith("yardstick"):
             needed = [("tumor", (1, 3)), ("stroma", (2, 6))]
         for class_name, ids in needed:
             if not present & set(ids):
                 raise BadInput(
-                    f"objective.metric: {space.objective.metric!r} would be n/a: no validation region holds {class_name}; "
-                    "choose another metric or another split (data.split.seed)"
+                    f"objective.metric: {space.objective.metric!r} would be n/a: no validation region holds "
+                    f"{class_name}; choose another metric or another split (data.split.seed)"
                 )
 
 
@@ -225,7 +228,9 @@ def _summary(facts: DataFacts, checked: Checked, limited: int) -> dict[str, Any]
     unknown = sorted({roi.slide for roi in checked.rois if not roi.patient_known})
     flags = []
     if unknown:
-        flags.append(f"{len(unknown)} slides count as patients: their names do not tell the patient (data.patient_regex)")
+        flags.append(
+            f"{len(unknown)} slides count as patients: their names do not tell the patient (data.patient_regex)"
+        )
     if limited:
         flags.append(f"{limited} regions left out by data.limit_rois")
     if checked.defects:
@@ -243,5 +248,3 @@ def _summary(facts: DataFacts, checked: Checked, limited: int) -> dict[str, Any]
         "quarantined": sorted({str(defect) for defect in checked.defects}),
         "flags": flags,
     }
-
-

@@ -44,7 +44,12 @@ class Screen:
             self.note(f"{title} ...")
             yield lambda done, total: None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(escape(title), total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -77,7 +82,7 @@ def slot_line(running: Running) -> str:
 
 
 def summary_line(records: Mapping[str, Record], wanted: int, metric: str, started: float) -> str:
-    """`18 of 24 trials, 2 running; best val/iou .612; 95 s, about 30 s to go`."""
+    """`18 of 24 trials, 2 running; best val/iou .612; 95 s`."""
     final = [record for record in records.values() if record.is_final]
     running = sum(record.state == "running" for record in records.values())
     values = [record.value for record in final if record.state == "complete" and record.value is not None]
@@ -91,7 +96,8 @@ def finished_line(record: Record, name: str, result: Mapping[str, Any] | None) -
     """One line about a trial that ended."""
     if record.state == "complete" and result is not None:
         objective = result["objective"]
-        return f"done    {name}: {objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}, {result['seconds']:.0f} s"
+        score = f"{objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}"
+        return f"done    {name}: {score}, {result['seconds']:.0f} s"
     if record.state == "pruned":
         return f"pruned  {name}: after epoch {record.pruned_epoch}"
     return f"{record.state:<7} {name}: {record.message or record.cause or ''}"

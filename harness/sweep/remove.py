@@ -19,7 +19,7 @@ def remove_sweep(sweep: SweepFolder, home: Home) -> str:
         studies = delete_studies(home.optuna_url, prefix=f"{sweep.name}/") if (home.path / "optuna.db").exists() else 0
         runs = delete_experiment(tracking_store(home.path, os.environ), sweep.name)
         shutil.rmtree(sweep.path)
-    return f"deleted {sweep.name}: its folder, {studies} studies, {runs} MLflow runs (in MLflow's trash until `mlflow gc`)"
+    return f"deleted {sweep.name}: its folder, {studies} studies, {runs} MLflow runs (`mlflow gc` empties their trash)"
 
 
 def size_bytes(folder: Path) -> int:

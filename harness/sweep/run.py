@@ -90,7 +90,18 @@ def run_sweep(
             generation = open_generation(sweep, space, prepared, yaml=request.yaml, command=request.command)
             projector = Projector(generation.path, tracking_store(home.path, os.environ))
             try:
-                return _run(space, prepared, generation, home, request, executor, projector, screen, write_report, interrupted)
+                return _run(
+                    space,
+                    prepared,
+                    generation,
+                    home,
+                    request,
+                    executor,
+                    projector,
+                    screen,
+                    write_report,
+                    interrupted,
+                )
             finally:
                 projector.close()
         finally:

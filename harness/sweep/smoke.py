@@ -40,7 +40,10 @@ def shrink(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
                 }
             ),
             "train": offline.train.model_copy(
-                update={"epochs": min(EPOCHS, offline.train.epochs), "batch_size": min(BATCH_SIZE, offline.train.batch_size)}
+                update={
+                    "epochs": min(EPOCHS, offline.train.epochs),
+                    "batch_size": min(BATCH_SIZE, offline.train.batch_size),
+                }
             ),
             "budget": offline.budget.model_copy(update={"wall": None, "gpu_hours": None}),
             "prune": offline.prune.model_copy(update={"type": "none"}),

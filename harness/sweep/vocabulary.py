@@ -95,7 +95,9 @@ def _choices(space: SearchSpace, names: tuple[str, ...]) -> Iterator[dict[str, A
         for name in names:
             parameter = space.parameters.get(name)
             known = {other: choice[other] for other in (parameter.when if parameter else {}) if other in choice}
-            relevant = parameter.model_copy(update={"when": {o: parameter.when[o] for o in known}}) if parameter else None
+            relevant = (
+                parameter.model_copy(update={"when": {o: parameter.when[o] for o in known}}) if parameter else None
+            )
             if relevant is not None and not is_active(relevant, known):
                 choice[name] = None
         if choice[names[0]] is not None:

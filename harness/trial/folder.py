@@ -167,7 +167,7 @@ class TrialFolder:
         return Attempt(self.path / "attempts" / str(number))
 
     def accept(self, attempt: Attempt) -> None:
-        """Move an attempt's outputs up and write the manifest last. Idempotent: a second call finishes a broken first."""
+        """Move an attempt's outputs up and write the manifest last. A second call finishes a broken first."""
         if self.complete:
             return
         for name in OUTPUTS:

@@ -1,0 +1,40 @@
+# `make sweep` and `make test` do all the set-up; running them again installs nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: sweep test test-fast check install clean-venv
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make sweep       install, then the first sweep and its report (5 minutes on two cores after the install)"
+	@echo "make test        install, then all tests"
+	@echo "make test-fast   only the tests that take seconds"
+	@echo "make check       ruff, mypy, import-linter"
+
+sweep: $(INSTALLED)
+	$(BIN)/harness sweep search_spaces/quickstart.yaml
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+test-fast: $(INSTALLED)
+	$(BIN)/pytest -m "not slow"
+
+check: $(INSTALLED)
+	scripts/check
+
+install: $(INSTALLED)
+
+# torch and its libraries are 6 GB: 3 to 8 minutes, once, and again only when the versions change.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; choose one by: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing (6 GB, 3 to 8 minutes) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	@touch $@
+
+clean-venv:
+	rm -rf $(VENV)

@@ -1,0 +1,113 @@
+"""The full state of training after a whole epoch, in one file that is either there in full or not at all.
+
+Tensors and plain types only: it is read with `weights_only=True`, so that a file from elsewhere runs no code.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.files import written_aside
+
+# Raise it when a checkpoint of an older version would no longer continue to the same weights.
+CHECKPOINT_VERSION = 1
+
+Weights = dict[str, Tensor]
+PatientMatrices = dict[str, list[list[int]]]
+
+
+class CheckpointUnreadable(Exception):
+    """The file is missing, cut off, changed, of another version or of another spec."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where training stands after `epoch` whole epochs: plain values only, so that it can be stored."""
+
+    epoch: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    monitor_best: float | None = None
+    bad_epochs: int = 0  # since `train.monitor` was last better
+    lr_cuts: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)  # the logged values of each epoch
+    patients: list[PatientMatrices] = field(default_factory=list)  # source matrix per patient, of each epoch
+    seconds: list[float] = field(default_factory=list)  # of each epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One stored state. `best` holds the weights of `progress.best_epoch` (None before there is one)."""
+
+    progress: Progress
+    model: Weights
+    best: Weights | None
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any] | None
+    rng: dict[str, Tensor]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, fingerprint: str) -> None:
+    """Write aside, fsync, rename: a kill at any moment leaves the previous checkpoint readable."""
+    document = {
+        "version": CHECKPOINT_VERSION,
+        "fingerprint": fingerprint,
+        "progress": asdict(checkpoint.progress),
+        "model": checkpoint.model,
+        "best": checkpoint.best,
+        "optimizer": checkpoint.optimizer,
+        "schedule": checkpoint.schedule,
+        "rng": checkpoint.rng,
+    }
+    with written_aside(path) as aside:
+        torch.save(document, aside)
+
+
+def load_checkpoint(path: Path, *, fingerprint: str) -> Checkpoint:
+    """Read the checkpoint of that spec onto the CPU; CheckpointUnreadable says why it cannot be used."""
+    try:
+        with zipfile.ZipFile(path) as records:
+            damaged = records.testzip()  # torch reads past a changed byte; the CRC-32 of its records does not
+        document = torch.load(path, map_location="cpu", weights_only=True)
+        version, owner = document["version"], document["fingerprint"]
+    except Exception as error:
+        # A torn or foreign file raises whatever the unpickler or the zip reader met first; all mean the same.
+        raise CheckpointUnreadable(f"{path}: {type(error).__name__}: {error}") from error
+    if damaged is not None:
+        raise CheckpointUnreadable(f"{path}: {damaged} was changed since it was written")
+    if (version, owner) != (CHECKPOINT_VERSION, fingerprint):
+        raise CheckpointUnreadable(f"{path}: of another version or another spec")
+    return Checkpoint(
+        progress=Progress(**document["progress"]),
+        model=document["model"],
+        best=document["best"],
+        optimizer=document["optimizer"],
+        schedule=document["schedule"],
+        rng=document["rng"],
+    )
+
+
+def snapshot(model: torch.nn.Module) -> Weights:
+    """A copy of all parameters and buffers on the CPU, contiguous whatever the strides on the device."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
+
+
+def rng_states(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training on `device` draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_rng(states: dict[str, Tensor], device: torch.device) -> None:
+    """Put the generators back; a state of a device that is not in use now is passed over."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

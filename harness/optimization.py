@@ -1,0 +1,72 @@
+"""Optimiser, learning-rate schedule and class weights, by the names of TrainSpec."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+
+from harness.config.spec import TrainSpec
+
+Schedule = ReduceLROnPlateau | CosineAnnealingLR
+
+
+def build_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
+    """Adam (the paper's, assumed), AdamW, or SGD with Nesterov's momentum of .9."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    lr, weight_decay = train.learning_rate, train.weight_decay
+    if train.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec) -> Schedule | None:
+    """The learning rate's schedule, stepped once per epoch; None for a constant rate."""
+    if train.schedule == "plateau":
+        # threshold=0: "better" means the same to the plateau as to early stopping (torch's own is .01 %).
+        return ReduceLROnPlateau(
+            optimizer,
+            mode="min" if minimized(train.monitor) else "max",
+            factor=train.plateau_factor,
+            patience=train.plateau_patience,
+            threshold=0.0,
+        )
+    if train.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=train.epochs)
+    return None
+
+
+def step_schedule(
+    schedule: Schedule | None, optimizer: torch.optim.Optimizer, *, monitor: str, value: float | None
+) -> bool:
+    """End an epoch; true when a plateau cut the rate. A monitor that is n/a counts as no better."""
+    before = optimizer.param_groups[0]["lr"]
+    if isinstance(schedule, ReduceLROnPlateau):
+        worst = math.inf if minimized(monitor) else -math.inf
+        schedule.step(worst if value is None else value)
+        return bool(optimizer.param_groups[0]["lr"] < before)
+    if schedule is not None:
+        schedule.step()
+    return False
+
+
+def minimized(monitor: str) -> bool:
+    """Whether less is better: so for the loss alone."""
+    return monitor == "val/loss"
+
+
+def balanced_weights(pixels_K: NDArray[np.int64]) -> tuple[float, ...]:
+    """Inverse class frequencies, their mean 1 over the classes that occur; a class without a pixel weighs 1.
+
+    The inverse frequency is scikit-learn's `class_weight="balanced"` (King and Zeng 2001), up to its scale.
+    """
+    present = pixels_K > 0
+    inverse = np.where(present, 1.0 / np.maximum(pixels_K, 1), 0.0)
+    scaled = inverse / inverse[present].mean() if present.any() else inverse
+    return tuple(float(weight) for weight in np.where(present, scaled, 1.0))

@@ -1,0 +1,128 @@
+"""Where MLflow keeps a home's runs, and how its client and server are set up. Loads no mlflow."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from harness.errors import Refused
+
+# As `user:password@` in URLs, and as the query parameters that database drivers accept.
+_PASSWORD = re.compile(r"(?<=://)([^:/?#@\s]*):[^@/?#\s]*@")
+_PASSWORD_PARAMETER = re.compile(r"([?&](?:password|passwd|token|secret)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
+
+_CLIENT = {
+    # With 7 retries of 120 s the client blocks for minutes on an outage; the outbox backs off by itself.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # Otherwise "View run ... at" goes to stdout for every run, and "Creating initial tables" to stderr.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+_SERVER = {
+    # The job runner (for scorers of language models): 8 more processes that nobody here needs.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An MLflow tracking store. `artifact_root` is None where a server decides on its own."""
+
+    uri: str
+    artifact_root: Path | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the SQLite file of a home, and nobody's server."""
+        return self.artifact_root is not None
+
+    @property
+    def printable(self) -> str:
+        """The URI without its password."""
+        return printable(self.uri)
+
+
+def tracking_store(home: Path, environ: Mapping[str, str]) -> Store:
+    """MLFLOW_TRACKING_URI if it is set; else `<home>/mlflow.db` with artifacts in `<home>/artifacts`."""
+    chosen = environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if chosen:
+        return Store(chosen)
+    return Store(sqlite_uri(home.absolute() / "mlflow.db"), artifact_root=home.absolute() / "artifacts")
+
+
+def tracking_uri(home: Path, environ: Mapping[str, str]) -> str:
+    """The URI of `tracking_store`."""
+    return tracking_store(home, environ).uri
+
+
+def sqlite_uri(file: Path) -> str:
+    """The SQLAlchemy URI of a SQLite file, whatever characters its path holds."""
+    path = str(file.absolute())
+    if not any(character in path for character in "?#%"):
+        return f"sqlite:///{path}"
+    # How these are escaped changed with SQLAlchemy 2.1, so it is asked; .3 s that other paths need not pay.
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=path).render_as_string(hide_password=False)
+
+
+def printable(text: str) -> str:
+    """`text` (a URI, or a message that quotes one) with passwords as `***`."""
+    return _PASSWORD_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def client_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's settings for a process that tracks, without those that the person has set already."""
+    return {name: value for name, value in _CLIENT.items() if name not in environ}
+
+
+def ui_command(home: Path, port: int, environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """(argv, environment) of an MLflow server on 127.0.0.1 that shows `home`'s runs, or a database's.
+
+    Refused when MLFLOW_TRACKING_URI is a server already: its address is the UI.
+    """
+    store = tracking_store(home, environ)
+    if store.uri.startswith(("http://", "https://")):
+        raise Refused(f"MLFLOW_TRACKING_URI is a server; open {store.printable} in a browser")
+    artifacts = store.artifact_root or home.absolute() / "artifacts"
+    argv = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    argv += ["--default-artifact-root", artifacts.as_uri(), "--no-serve-artifacts"]
+    # In the environment, not in argv: a database URI may hold a password, and anyone can list processes.
+    return argv, {**environ, **_SERVER, "MLFLOW_BACKEND_STORE_URI": store.uri}
+
+
+def runs_link(server: str, experiment_id: str, *, charts: bool = True) -> str:
+    """The page of MLflow's UI with a sweep's trials, best first: as charts, or as a list.
+
+    The filter leaves out the parent run, under which MLflow would fold all others away.
+    """
+    query = {
+        "workflowType": "machine_learning",
+        "searchFilter": "tags.stratum != ''",
+        "orderByKey": "metrics.`objective`",
+        "orderByAsc": "false",
+        "compareRunsMode": "CHART" if charts else "",
+    }
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"

@@ -1,0 +1,114 @@
+"""What a tracker is: a store of runs, every operation of which may be repeated without effect.
+
+A caller that never saw the answer simply asks again. Runs and models are found by a tag before they are made;
+points carry their own time, and a point that is there already is not stored twice.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.errors import HarnessError
+
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+Identity = tuple[str, str]  # a tag that only one run, or one model, carries: (key, value)
+
+
+class StoreAway(HarnessError):
+    """The store gives no usable answer now; asking later may help."""
+
+
+class StoreDeclines(HarnessError):
+    """The store declines this one request for good (a run deleted by hand, a changed parameter)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a curve. `time_ms` comes from the event, so that sending it twice stores it once."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetUse:
+    """A dataset that a run read: `context` is training or validation, `digest` at most 36 characters."""
+
+    name: str
+    digest: str
+    context: str
+    source: str
+    profile: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a store knows of a run; `metrics` are the latest values."""
+
+    run_id: str
+    name: str
+    status: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    datasets: tuple[tuple[str, str, str], ...]  # (name, digest, context)
+    files: tuple[str, ...]
+    models: tuple[str, ...]  # ids
+
+
+class Tracker(Protocol):
+    """A store of runs. Methods raise StoreAway or StoreDeclines; calling one again changes nothing."""
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of that name, made if there is none."""
+
+    def run(self, experiment_id: str, *, identity: Identity, name: str, tags: Mapping[str, str], start_ms: int) -> str:
+        """The id of the run that carries the tag `identity` (key, value), made if there is none."""
+
+    def log(self, run_id: str, *, params: Mapping[str, str], points: Sequence[Point], tags: Mapping[str, str]) -> None:
+        """Add parameters, points of curves and tags."""
+
+    def log_datasets(self, run_id: str, datasets: Sequence[DatasetUse]) -> None:
+        """Add dataset inputs."""
+
+    def log_file(self, run_id: str, file: Path, folder: str) -> None:
+        """Copy one file to the run's artifacts, into `folder` ("" is the top)."""
+
+    def log_model(
+        self,
+        experiment_id: str,
+        run_id: str,
+        folder: Path,
+        *,
+        identity: Identity,
+        name: str,
+        points: Sequence[Point],
+    ) -> str:
+        """Store an exported model under the run; the id by which `models:/<id>` loads it."""
+
+    def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
+        """Say how a run stands; `end_ms` for one that has ended."""
+
+    def read(self, run_id: str) -> RunRecord:
+        """What is stored of a run."""
+
+    def curve(self, run_id: str, key: str) -> tuple[Point, ...]:
+        """All points of one metric, by step and time."""
+
+
+def storable_key(name: str) -> str:
+    """`name` as MLflow accepts it: letters, digits, `_-. :/`, and a clean relative path."""
+    path = posixpath.normpath(re.sub(r"[^\w.\- :/]", "_", name)).lstrip("/")
+    return path.replace("../", "")[:250]
+
+
+def model_name(name: str) -> str:
+    """`name` as MLflow accepts it for a model, which may not hold / : . % or quotes."""
+    return re.sub(r"[^\w\-]+", "-", name).strip("-")[:200] or "model"
