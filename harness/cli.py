@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli_base import Group
+from harness.cli_base import Group, home_option, json_option, slot_options, space_options
 from harness.cli_data import data as data_group
 from harness.errors import BadInput, Refused
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.config.space import SearchSpace
     from harness.sweep.layout import GenerationFolder, Home
 
-HOME_HELP = "Folder for everything that is written, except reports (default: HARNESS_HOME, else ./runs)."
+UI_PORT = 5000
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,38 +35,6 @@ def main() -> None:
     harness report                   its report, written again
     harness init                     a commented search space for your own data
     """
-
-
-def home_option(command: Callable[..., None]) -> Callable[..., None]:
-    """`--home`, the same everywhere."""
-    return click.option("--home", type=click.Path(path_type=Path, file_okay=False), help=HOME_HELP)(command)
-
-
-def json_option(command: Callable[..., None]) -> Callable[..., None]:
-    """`--json`, the same everywhere."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for scripts.")(command)
-
-
-def space_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What changes a search space on the command line."""
-    for option in reversed((
-        click.argument("space"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. train.epochs=2."),
-        click.option("--data", metavar="PATH|phantom", help="Other data: a folder with wsirois/, or synthetic tissue."),
-        click.option("--trials", type=click.IntRange(min=1), help="A new total of trials per stratum."),
-        click.option("--smoke", is_flag=True, help="Shrink the space so that it ends in minutes on two cores."),
-    )):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def slot_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Where trials run."""
-    command = click.option("--workers", type=click.IntRange(1, 256), help="Slots (default: one a core, or one a GPU).")(
-        command
-    )
-    devices = click.Choice(["auto", "cpu", "cuda", "mps"])
-    return click.option("--device", type=devices, default="auto", show_default=True, help="Where to train.")(command)
 
 
 @main.command()
@@ -226,7 +194,7 @@ def trial(path: Path, device: str, workers: int | None, out: Path | None, home: 
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=UI_PORT, show_default=True)
 @home_option
 def ui(port: int, home: Path | None) -> None:
     """Open the MLflow UI on the runs of a home, on this machine only (Ctrl-C ends it)."""
@@ -349,22 +317,33 @@ def named_sweep(home: Home, name: str | None) -> Any:
 
 
 def write_report(generation: GenerationFolder, out: Path) -> Path:
-    """Write `<out>/<sweep>/` and return its index.html."""
+    """Write `<out>/<sweep>/` and return its index.html; its rows link to the runs in MLflow's UI."""
     from harness.report.page import write_report as write
+    from harness.report.tables import Links
 
-    return write(generation.path, out)
+    return write(generation.path, out, links=Links(ui=ui_server()))
+
+
+def ui_server() -> str:
+    """Where the runs are to be seen: the tracking server, else where `harness ui` puts them."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return uri if uri.startswith(("http://", "https://")) else f"http://127.0.0.1:{UI_PORT}"
 
 
 def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: Callable[[str], None]) -> None:
     """The best trials as a table, the report's path, and how to see the runs."""
     from harness.cli_text import end_text
+    from harness.tracking.project import read_cursor
+    from harness.tracking.store import runs_link
 
     width = shutil.get_terminal_size((100, 24)).columns
     say(end_text(generation.path, width))
     if page is not None:
         say(f"report: {page.resolve()}")
     default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
-    say("runs:   harness ui" + ("" if default else f" --home {home.path}"))
+    copied = read_cursor(generation.path)
+    charts = "" if copied is None else f", then {runs_link(ui_server(), copied.experiment_id)}"
+    say("runs:   harness ui" + ("" if default else f" --home {home.path}") + charts)
 
 
 main.add_command(data_group)

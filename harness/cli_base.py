@@ -1,13 +1,17 @@
-"""How every command ends: an error's plain lines on stderr, and its exit code."""
+"""What commands share: their options, and how they end: an error's plain lines on stderr, and its exit code."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.errors import HarnessError, Interrupted
+
+HOME_HELP = "Folder for everything that is written, except reports (default: HARNESS_HOME, else ./runs)."
 
 
 class Command(click.Command):
@@ -30,3 +34,35 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type  # click: subgroups are of this class, too
+
+
+def home_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--home`, the same everywhere."""
+    return click.option("--home", type=click.Path(path_type=Path, file_okay=False), help=HOME_HELP)(command)
+
+
+def json_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--json`, the same everywhere."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for scripts.")(command)
+
+
+def space_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What changes a search space on the command line."""
+    for option in reversed((
+        click.argument("space"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. train.epochs=2."),
+        click.option("--data", metavar="PATH|phantom", help="Other data: a folder with wsirois/, or synthetic tissue."),
+        click.option("--trials", type=click.IntRange(min=1), help="A new total of trials per stratum."),
+        click.option("--smoke", is_flag=True, help="Shrink the space so that it ends in minutes on two cores."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def slot_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where trials run."""
+    command = click.option("--workers", type=click.IntRange(1, 256), help="Slots (default: one a core, or one a GPU).")(
+        command
+    )
+    devices = click.Choice(["auto", "cpu", "cuda", "mps"])
+    return click.option("--device", type=devices, default="auto", show_default=True, help="Where to train.")(command)

@@ -125,9 +125,7 @@ def test_class_weights_by_hand_on_two_pixels():
     jaccard = (3 * (1 - 0.8 / 1.5) + (1 - 0.5 / 1.2)) / 4
     cross_entropy = -(3 * math.log(0.8) + math.log(0.5)) / 4
     assert _loss("jaccard", 2, (3.0, 1.0))(logits, masks).item() == pytest.approx(jaccard, abs=1e-6)
-    assert _loss("cross_entropy", 2, (3.0, 1.0))(logits, masks).item() == pytest.approx(
-        cross_entropy, abs=1e-6
-    )
+    assert _loss("cross_entropy", 2, (3.0, 1.0))(logits, masks).item() == pytest.approx(cross_entropy, abs=1e-6)
 
 
 def test_weighted_cross_entropy_equals_torch_with_ignore_index():

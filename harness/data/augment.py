@@ -48,9 +48,7 @@ def build_augment(policy: str, *, undefined_target: int) -> Augment:
 
 
 def _none(undefined_target: int) -> Augment:
-    def augment(
-        image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int
-    ) -> tuple[Image, Target]:
+    def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
         return image_HWC, target_HW
 
     return augment
@@ -59,9 +57,7 @@ def _none(undefined_target: int) -> Augment:
 def _paper(undefined_target: int) -> Augment:
     compose, numbers, generator = _paper_compose()
 
-    def augment(
-        image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int
-    ) -> tuple[Image, Target]:
+    def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
         words = np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint64)
         numbers.seed(int(words[0]))
         generator.bit_generator.state = np.random.PCG64(int(words[1])).state
@@ -98,9 +94,7 @@ def _paper_compose() -> tuple[Any, random.Random, np.random.Generator]:
 
 
 def _histology(undefined_target: int) -> Augment:
-    def augment(
-        image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int
-    ) -> tuple[Image, Target]:
+    def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
         rng = np.random.default_rng([seed, epoch, index])
         image_HWC, target_HW = _turned(image_HWC, target_HW, rng)
         if rng.random() < 0.5:
@@ -161,9 +155,7 @@ def _stain_jittered(image_HWC: Image, rng: np.random.Generator) -> Image:
     mixing = _STAINS_INVERSE @ np.diag(amount) @ _STAINS
     density = cv2.transform(cv2.LUT(image_HWC, _DENSITY_OF), np.column_stack([mixing.T, offset @ _STAINS]))
     light = cv2.exp(-density)
-    return np.asarray(
-        cv2.addWeighted(light, 256, light, 0, -1, dtype=cv2.CV_8U), np.uint8
-    )  # rounds, saturates
+    return np.asarray(cv2.addWeighted(light, 256, light, 0, -1, dtype=cv2.CV_8U), np.uint8)  # rounds, saturates
 
 
 def _colour_jittered(image_HWC: Image, rng: np.random.Generator) -> Image:

@@ -48,9 +48,7 @@ def positions(grid: Grid, cut: Cut) -> list[tuple[int, int]]:
     return [(y, x) for y in starts(grid.height_px, cut) for x in columns]
 
 
-def cut_pixels(
-    image_HWC: Pixels, mask_HW: Pixels, grid: Grid, cut: Cut
-) -> Iterator[tuple[int, int, Pixels, Pixels]]:
+def cut_pixels(image_HWC: Pixels, mask_HW: Pixels, grid: Grid, cut: Cut) -> Iterator[tuple[int, int, Pixels, Pixels]]:
     """Every patch as (y, x, image, mask), `input_px` square; beyond the grid only the image reflects."""
     height, width = grid.height_px, grid.width_px
     image = resized_image(image_HWC, height, width)

@@ -94,8 +94,11 @@ def synthesize(
             if on_progress:
                 on_progress(done, len(plans))
         _write(aside / "README.txt", _readme(phantom, len(plans)).encode())
-        _refuse_unless_empty(root)  # another process may have been faster
-        aside.replace(root)
+        try:
+            aside.replace(root)
+        except OSError:  # another process may have been faster
+            _refuse_unless_empty(root)
+            raise
         fsync_folder(root.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

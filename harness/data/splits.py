@@ -28,9 +28,7 @@ ENOUGH = {"train": 2, "validation": 2, "test": 3}
 Dealt = dict[str, list[str]]
 
 
-def make_split(
-    presence: Mapping[str, frozenset[int]], *, validation: float, test: float = 0.0, seed: int
-) -> Split:
+def make_split(presence: Mapping[str, frozenset[int]], *, validation: float, test: float = 0.0, seed: int) -> Split:
     """Split patients (name -> source ids that they have anywhere) by these shares; the same input gives the
     same split.
 

@@ -50,10 +50,7 @@ def cohort_stats(checked: Checked) -> dict[str, Any]:
 def _centres(checked: Checked) -> dict[str, dict[str, int]]:
     names = sorted({roi.centre for roi in checked.rois})
     members = {name: [roi for roi in checked.rois if roi.centre == name] for name in names}
-    return {
-        name: {"rois": len(rois), "patients": len({roi.patient for roi in rois})}
-        for name, rois in members.items()
-    }
+    return {name: {"rois": len(rois), "patients": len({roi.patient for roi in rois})} for name, rois in members.items()}
 
 
 def _spread(values: Sequence[int]) -> dict[str, float] | None:

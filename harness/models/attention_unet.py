@@ -76,8 +76,7 @@ class AttentionUnet(nn.Module):
         deepest, *skips = reversed(out_channels[1:])
         inputs = [deepest, *decoder_channels[:-1]]
         self.decoder = nn.ModuleList(
-            _GatedUp(below, skip, out)
-            for below, skip, out in zip(inputs, [*skips, 0], decoder_channels, strict=True)
+            _GatedUp(below, skip, out) for below, skip, out in zip(inputs, [*skips, 0], decoder_channels, strict=True)
         )
         self.head = nn.Conv2d(decoder_channels[-1], classes, kernel_size=3, padding=1)
         self.head.apply(init_he)

@@ -110,9 +110,7 @@ def _check_timm_name(encoder: str) -> None:
         raise BadInput(f"encoder {encoder!r}: timm {timm.__version__} has no model {architecture!r}{hint}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
-        raise BadInput(
-            f"encoder {encoder!r}: timm has no tag {tag!r} for {architecture}; it has {', '.join(tags)}"
-        )
+        raise BadInput(f"encoder {encoder!r}: timm has no tag {tag!r} for {architecture}; it has {', '.join(tags)}")
 
 
 def _check_shape(model: nn.Module, classes: int, input_px: int) -> None:

@@ -45,9 +45,7 @@ class PlainUnet(nn.Module):
     `widths` are the channels per level from the top (full resolution) to the bottom.
     """
 
-    def __init__(
-        self, *, classes: int, in_channels: int = 3, widths: Sequence[int] = (32, 64, 128, 256, 512)
-    ) -> None:
+    def __init__(self, *, classes: int, in_channels: int = 3, widths: Sequence[int] = (32, 64, 128, 256, 512)) -> None:
         super().__init__()
         self.stem = DoubleConv(in_channels, widths[0])
         self.down = nn.ModuleList(DoubleConv(above, below) for above, below in pairwise(widths))

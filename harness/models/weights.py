@@ -51,9 +51,7 @@ def fetch(encoder: str, weights: str) -> Path:
 
     repository, file_name, revision = _hub_address(encoder, weights)
     try:
-        return Path(
-            huggingface_hub.hf_hub_download(repository, file_name, revision=revision, local_files_only=True)
-        )
+        return Path(huggingface_hub.hf_hub_download(repository, file_name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         pass
     # Asked first, because hf_hub_download retries for 23 s and prints a warning for each of 6 attempts.

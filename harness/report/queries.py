@@ -13,6 +13,7 @@ from harness.config.knobs import label_of
 from harness.config.spec import TrialSpec
 from harness.errors import BadInput
 from harness.files import fingerprint, read_json
+from harness.tracking.project import read_cursor
 from harness.trial.folder import TrialFolder
 
 # The life of a trial, in the order tables list them.
@@ -186,6 +187,7 @@ def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
     scored = _scored(folder, spec, problems) if state == "complete" else None
     events = _events(folder, problems)
     accepted = said.get("accepted_attempt")
+    copied = read_cursor(folder.path)
     counted = [lines for number, lines in events.items() if accepted is None or number <= accepted]
     paid = [epoch for lines in events.values() for epoch in _epochs(lines)]
     return Trial(
@@ -202,8 +204,8 @@ def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
         baseline=bool(said.get("baseline", False)),
         mark=said.get("mark"),
         replicate_of=said.get("replicate_of"),
-        run_id=said.get("run_id"),
-        experiment_id=said.get("experiment_id"),
+        run_id=None if copied is None else copied.run_id,
+        experiment_id=None if copied is None else copied.experiment_id,
         pruned_epoch=said.get("pruned_epoch"),
         folder=folder.path,
         epochs=_curve(counted),

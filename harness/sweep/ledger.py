@@ -34,8 +34,6 @@ class Record(Frozen):
     replicate_of: str | None = None
     seed: int
     fingerprint: str
-    run_id: str | None = None
-    experiment_id: str | None = None
     accepted_attempt: int | None = None
     value: float | None = None
     pruned_epoch: int | None = None

@@ -10,13 +10,14 @@ from harness.study import delete_studies
 from harness.sweep.layout import Home, SweepFolder
 from harness.sweep.lock import held
 from harness.tracking.client import delete_experiment
-from harness.tracking.store import tracking_store
+from harness.tracking.store import client_settings, tracking_store
 
 
 def remove_sweep(sweep: SweepFolder, home: Home) -> str:
     """Delete Optuna's studies, MLflow's runs, then the folder (last: until then, calling again finishes the work)."""
     with held(sweep):
         studies = delete_studies(home.optuna_url, prefix=f"{sweep.name}/") if (home.path / "optuna.db").exists() else 0
+        os.environ.update(client_settings(os.environ))
         runs = delete_experiment(tracking_store(home.path, os.environ), sweep.name)
         shutil.rmtree(sweep.path)
     return f"deleted {sweep.name}: its folder, {studies} studies, {runs} MLflow runs (`mlflow gc` empties their trash)"

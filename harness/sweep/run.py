@@ -78,6 +78,7 @@ def run_sweep(
         home.refuse_network_file_system()
     with held(sweep), _signals() as interrupted:
         places = workplaces(request.device, request.workers, stores=home.stores)
+        places = places[:1] if request.executor == "inline" else places
         announce(space, home, places[0].device, len(places), screen)
         # Workers import torch while this process reads the data.
         executor: Executor = (

@@ -12,6 +12,7 @@ from harness.config.knobs import label_of
 _LEADING = ("architecture", "encoder", "labels", "patches", "patch_px", "learning_rate")
 # Said by the value alone: `imagenet`, `jaccard`.
 _SPEAKING = ("encoder_weights", "loss", "augment", "optimizer", "schedule", "sampling", "normalize")
+_SILENT = ("decoder_channels",)  # five numbers that mostly follow from the architecture
 _LONGEST = 100
 
 
@@ -30,7 +31,7 @@ def run_name(parameters: Mapping[str, Any], *, varied: Mapping[str, Any] | None 
         _text(parameters.get("learning_rate")),
     ]
     for key, value in (varied or {}).items():
-        if key not in _LEADING and value is not None:
+        if key not in (*_LEADING, *_SILENT) and value is not None:
             pieces.append(_text(value) if key in _SPEAKING else f"{key}={_text(value)}")
     if seed is not None:
         pieces.append(f"seed {seed}")

@@ -118,10 +118,8 @@ class Projector:
                 if away is None:
                     delay_s = self._first_delay_s
                 else:
-                    self._waiting = {
-                        name: self._waiting.get(name, job),
-                        **self._waiting,
-                    }  # newest job, first place
+                    # Back to the head of the queue, unless a newer job of that name took its place meanwhile.
+                    self._waiting = {name: self._waiting.get(name, job), **self._waiting}
                     self._rest(delay_s)
                     delay_s = min(2 * delay_s, self._longest_delay_s)
                 self._changed.notify_all()

@@ -33,15 +33,10 @@ def time_steps(spec: TrialSpec, device: str) -> Timing:
     torch.set_num_threads(1)
     side, batch = spec.dataset.cut.input_px, min(spec.train.batch_size, 8)
     model = build_model(spec.model.model_copy(update={"encoder_weights": "random"}), classes=spec.classes).to(device)
-    loss = build_loss(
-        spec.train.loss_terms,
-        classes=len(spec.dataset.labels.classes),
-        class_weights=None,
-        undefined=spec.train.undefined,
-    )
+    loss = build_loss(spec.train.loss_terms, classes=spec.classes, class_weights=None, undefined=spec.train.undefined)
     optimizer = torch.optim.Adam(model.parameters())
     images_NCHW = torch.rand(batch, 3, side, side, device=device)
-    targets_NHW = torch.randint(1, spec.classes, (batch, side, side), device=device)
+    targets_NHW = torch.randint(0, spec.classes, (batch, side, side), device=device)
 
     def train_step() -> None:
         optimizer.zero_grad()

@@ -25,9 +25,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 def png_bytes(rows: bytes, width: int, height: int, *, bits: int, colour: int, interlace: int = 0) -> bytes:
     """A PNG from its filtered rows; a palette file gets the greys that red, green and blue turn into."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlace)
-    palette = (
-        png_chunk(b"PLTE", bytes(v for grey in (0, 76, 150, 29) for v in [grey] * 3)) if colour == 3 else b""
-    )
+    palette = png_chunk(b"PLTE", bytes(v for grey in (0, 76, 150, 29) for v in [grey] * 3)) if colour == 3 else b""
     data = png_chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + palette + data + png_chunk(b"IEND", b"")
 
@@ -60,9 +58,7 @@ class Cohort:
         """Write a pair named `<stem>.png`; returns image and mask."""
         image = tissue(*mask.shape[:2], seed=seed)
         where = self.base / folder
-        return write_png(where / "images" / f"{stem}.png", image), write_png(
-            where / "masks" / f"{stem}.png", mask
-        )
+        return write_png(where / "images" / f"{stem}.png", image), write_png(where / "masks" / f"{stem}.png", mask)
 
 
 @pytest.fixture

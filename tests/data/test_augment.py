@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from harness.data.augment import build_augment, warped
 from harness.config.labels import IGNORE
+from harness.data.augment import build_augment, warped
 from harness.errors import BadInput
 
 POLICIES = ("paper", "none", "histology")
@@ -66,9 +66,7 @@ def test_another_process_gives_the_same_result() -> None:
         "image, target = augment(ramp, ramp[..., 0], seed=3, epoch=4, index=5)\n"
         "print(hashlib.sha256(image.tobytes() + target.tobytes()).hexdigest())"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in "ab"
-    ]
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in "ab"]
     assert runs[0].stdout == runs[1].stdout != ""
 
 

@@ -42,9 +42,7 @@ def test_patches_start_where_the_rule_says(
 
 
 @settings(deadline=None)
-@given(
-    st.integers(16, 300), st.integers(16, 64), st.integers(8, 200), st.sampled_from(["shift", "drop", "pad"])
-)
+@given(st.integers(16, 300), st.integers(16, 64), st.integers(8, 200), st.sampled_from(["shift", "drop", "pad"]))
 def test_validation_covers_every_pixel_and_never_reaches_beyond(
     length: int, patch: int, stride: int, remainder: str
 ) -> None:
@@ -93,9 +91,7 @@ def test_pixels_that_padding_invents_are_undefined() -> None:
     """The image reflects, so that the network sees tissue; its labels were never drawn."""
     image = np.arange(20, dtype=np.uint8)[None, :, None].repeat(16, 0).repeat(3, 2)
     mask = np.full((16, 20), 3, np.uint8)
-    _, _, patch_image, patch_mask = list(cut_pixels(image, mask, Grid(16, 20, False), cut_of(16, 16, "pad")))[
-        1
-    ]
+    _, _, patch_image, patch_mask = list(cut_pixels(image, mask, Grid(16, 20, False), cut_of(16, 16, "pad")))[1]
     assert patch_mask[0].tolist() == [3] * 4 + [0] * 12
     assert patch_image[0, :8, 0].tolist() == [16, 17, 18, 19, 19, 18, 17, 16]
 

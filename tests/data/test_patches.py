@@ -101,9 +101,7 @@ def test_opening_again_decodes_nothing(rois: Sequence[Roi], tmp_path: Path, stor
     assert np.array_equal(again.images_NHWC, store.images_NHWC)
 
 
-def test_other_data_or_another_cut_is_another_store(
-    rois: Sequence[Roi], tmp_path: Path, store: PatchStore
-) -> None:
+def test_other_data_or_another_cut_is_another_store(rois: Sequence[Roi], tmp_path: Path, store: PatchStore) -> None:
     """Nothing is ever changed in place."""
     stores = tmp_path / "stores"
     keys = {
@@ -115,9 +113,7 @@ def test_other_data_or_another_cut_is_another_store(
     assert len(keys) == 4
 
 
-def test_a_store_that_lost_a_file_is_built_again(
-    rois: Sequence[Roi], tmp_path: Path, store: PatchStore
-) -> None:
+def test_a_store_that_lost_a_file_is_built_again(rois: Sequence[Roi], tmp_path: Path, store: PatchStore) -> None:
     """Someone made room by hand."""
     expected = np.array(store.images_NHWC)
     (tmp_path / "stores" / store.key / "images_NHWC.npy").unlink()
@@ -125,9 +121,7 @@ def test_a_store_that_lost_a_file_is_built_again(
     assert np.array_equal(again.images_NHWC, expected)
 
 
-def test_leftovers_of_a_killed_build_are_removed(
-    rois: Sequence[Roi], tmp_path: Path, store: PatchStore
-) -> None:
+def test_leftovers_of_a_killed_build_are_removed(rois: Sequence[Roi], tmp_path: Path, store: PatchStore) -> None:
     """They may be many GB, and their process number may come again."""
     stores = tmp_path / "fresh"
     leftover = stores / f".{store.key}.12345"
@@ -146,9 +140,7 @@ def test_a_damaged_region_stops_the_build_and_leaves_nothing(rois: Sequence[Roi]
     assert [path.suffix for path in (tmp_path / "stores").iterdir()] == [".lock"]
 
 
-def test_a_store_larger_than_the_disk_is_refused_before_it_is_begun(
-    rois: Sequence[Roi], tmp_path: Path
-) -> None:
+def test_a_store_larger_than_the_disk_is_refused_before_it_is_begun(rois: Sequence[Roi], tmp_path: Path) -> None:
     """8192 px patches at a resolution that makes 20 million of them."""
     cut = Cut(patch_px=16, input_px=8192, stride=8)
     with pytest.raises(Refused, match="GB are free"):
@@ -257,9 +249,7 @@ def test_cells_do_not_know_label_maps() -> None:
 
 def test_real_regions_fill_a_store(real_data: Path, tmp_path: Path) -> None:
     """All 6 356 992 pixels of three regions, side lengths multiples of 256."""
-    store = open_store(
-        tmp_path, read_cohort(real_data), Cut(patch_px=256, input_px=256, stride=256), data_hash="r"
-    )
+    store = open_store(tmp_path, read_cohort(real_data), Cut(patch_px=256, input_px=256, stride=256), data_hash="r")
     assert len(store) == 6_356_992 // 256**2
     assert int(store.id_counts_NI.sum()) == 6_356_992
     assert np.flatnonzero(store.id_counts_NI.sum(axis=0)).tolist() == [1, 7]

@@ -111,9 +111,7 @@ def test_a_split_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         ("{", ["not JSON"]),
     ],
 )  # fmt: skip
-def test_a_split_that_leaks_or_misses_names_every_reason(
-    tmp_path: Path, text: str, reasons: list[str]
-) -> None:
+def test_a_split_that_leaks_or_misses_names_every_reason(tmp_path: Path, text: str, reasons: list[str]) -> None:
     """One line each, with the file in front."""
     path = tmp_path / "split.json"
     path.write_text(text)

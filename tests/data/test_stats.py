@@ -17,9 +17,7 @@ def test_stats_count_regions_patients_centres_and_pixels(cohort) -> None:
     first = np.ones((300, 400), np.uint8)
     first[:150, :200] = 0
     cohort.add("TCGA-A2-A0D2-DX1_[0, 0, 400, 300]", first, seed=1)
-    cohort.add(
-        "TCGA-A2-A0D2-DX1_[5, 5, 165, 135]", np.full((130, 160), 7, np.uint8), folder="tissue-cells", seed=2
-    )
+    cohort.add("TCGA-A2-A0D2-DX1_[5, 5, 165, 135]", np.full((130, 160), 7, np.uint8), folder="tissue-cells", seed=2)
     cohort.add("somewhere-else", np.full((300, 300), 7, np.uint8), seed=3)
     stats = cohort_stats(check_cohort(read_cohort(cohort.root)))
     assert (stats["rois"], stats["patients"], stats["tiny_rois"]) == (3, 2, 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harness.config.labels import BUILTIN, LabelMap
-from harness.config.labels import IGNORE
+from harness.config.labels import BUILTIN, IGNORE, LabelMap
 from harness.data.targets import target_table
 
 

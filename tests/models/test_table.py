@@ -26,9 +26,7 @@ def test_architectures_are_smps_and_our_two():
 
 def test_the_table_loads_no_heavy_library():
     """The command line and the controller read it without torch."""
-    code = (
-        "import sys, harness.models.table; print({'torch', 'timm', 'numpy', 'pydantic'} & set(sys.modules))"
-    )
+    code = "import sys, harness.models.table; print({'torch', 'timm', 'numpy', 'pydantic'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"
 

@@ -21,9 +21,7 @@ ENCODER = "tu-test_resnet.r160_in1k"
 
 
 def _model(weights, encoder=ENCODER, architecture="unet"):
-    spec = ModelSpec(
-        architecture=architecture, encoder=encoder, encoder_weights=str(weights), decoder_channels=NARROW
-    )
+    spec = ModelSpec(architecture=architecture, encoder=encoder, encoder_weights=str(weights), decoder_channels=NARROW)
     return build_model(spec, classes=2)
 
 
@@ -129,9 +127,7 @@ def _point_hub_at(monkeypatch, tmp_path, port):
     endpoint = f"http://127.0.0.1:{port}"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.mark.parametrize(

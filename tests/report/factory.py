@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from harness import scores
 from harness.config.labels import BUILTIN, TIGER_IDS, LabelMap
 from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
 from harness.files import write_json
+from harness.tracking.project import CURSOR, Cursor
 from harness.trial.folder import TrialFolder
 
 DATA_HASH = "c0ffee" * 10
@@ -143,11 +144,12 @@ class SweepFolder:
                 "uid": uid, "sweep": "small", "generation": 1, "stratum": label_map.name, "number": number,
                 "state": state, "cause": None, "message": None, "parameters": chosen, "baseline": False,
                 "mark": None, "replicate_of": None, "seed": number, "fingerprint": "f",
-                "run_id": f"run{number}",
-                "experiment_id": "3", "accepted_attempt": 1 if state == "complete" else None, "value": None,
+                "accepted_attempt": 1 if state == "complete" else None, "value": None,
                 "pruned_epoch": None, "created": 1.8e9, "finished": None,
             } | said,
         )  # fmt: skip
+        cursor = Cursor("store", str(said.get("experiment_id", "3")), str(said.get("run_id", f"run{number}")))
+        write_json(folder.path / CURSOR, asdict(cursor))
         if state != "waiting":
             self._events(folder, epochs)
         if state == "complete":

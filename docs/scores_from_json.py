@@ -1,0 +1,34 @@
+"""Recompute the exact scores of a trial's best epoch from its scores.json: python docs/scores_from_json.py FOLDER"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+document = json.loads((Path(sys.argv[1]) / "scores.json").read_text())
+names, first = list(document["labels"]), len(document["classes"]) - len(document["labels"])
+
+
+def scores(matrices):
+    pooled = np.sum(matrices, axis=0)
+    folded = np.array([pooled[[document["source_ids"].index(i) for i in document["labels"][n]]].sum(0) for n in names])
+    hit, truth, said = np.diagonal(folded[:, first:]), folded.sum(1), folded[:, first:].sum(0)
+    there = truth > 0  # a class without a true pixel is n/a
+    dice, iou = (2 * hit / (truth + said))[there], (hit / (truth + said - hit))[there]
+    present = [name for name, is_there in zip(names, there, strict=True) if is_there]
+    per_class = {f"{kind}_{n}": v for kind, vs in (("iou", iou), ("dice", dice)) for n, v in zip(present, vs, strict=True)}
+    return {"iou": iou.mean(), "dice": dice.mean(), **per_class}
+
+
+rois, results = document["rois"], {}
+for key, prefix in (("matrix", "val"), ("matrix_non_homogeneous", "val/non_homogeneous")):
+    results[prefix] = scores([roi[key] for roi in rois])
+for centre in sorted({roi["centre"] for roi in rois}):
+    results[f"val/centre/{centre}"] = scores([roi["matrix"] for roi in rois if roi["centre"] == centre])
+recorded = json.loads((Path(sys.argv[1]) / "result.json").read_text())["scores"]
+for prefix, values in results.items():
+    for name, value in values.items():
+        difference = abs(value - recorded[f"{prefix}/{name}"])
+        print(f"{prefix}/{name:<24} {value:.6f}  difference {difference:.1e}")
+        assert difference < 1e-12

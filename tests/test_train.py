@@ -1,0 +1,369 @@
+"""fit(): exact resume, determinism, stopping rules."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.checkpoint import Checkpoint, CheckpointUnreadable, Weights, load_checkpoint
+from harness.config.labels import LabelMap
+from harness.config.spec import Objective, TrialSpec
+from harness.data.batches import training_batches
+from harness.data.patches import open_store, patches_of, validation_cut
+from harness.data.tiger import read_cohort
+from harness.errors import BadInput
+from harness.optimization import balanced_weights
+from harness.train import (
+    EpochReport,
+    FitResult,
+    NotFinite,
+    Stopped,
+    TrialData,
+    derived_seed,
+    fit,
+    initial_model,
+)
+from tests.toy import TinyNet, scheme_of, toy_spec, write_cohort
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def data_of(spec: TrialSpec) -> TrialData:
+    rois = read_cohort(Path(spec.dataset.root))
+    stores, cut, key = Path(spec.dataset.root) / "stores", spec.dataset.cut, spec.dataset.data_hash
+    training = open_store(stores, rois, cut, data_hash=key)
+    validation = open_store(stores, rois, validation_cut(cut), data_hash=key)
+    split = spec.dataset.split
+    return TrialData(
+        training,
+        patches_of(training, split.train),
+        validation,
+        patches_of(validation, split.validation),
+        scheme_of(spec),
+    )
+
+
+def tiny_net(spec: TrialSpec) -> nn.Module:
+    torch.manual_seed(derived_seed(spec.seed, "weights"))
+    return TinyNet(spec.classes)
+
+
+def trained(
+    spec: TrialSpec,
+    checkpoint_file: Path,
+    *,
+    reports: list[EpochReport] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    resume_from: Checkpoint | None = None,
+    model: nn.Module | None = None,
+) -> FitResult:
+    return fit(
+        spec,
+        data_of(spec),
+        model or tiny_net(spec),
+        device=CPU,
+        checkpoint_file=checkpoint_file,
+        on_epoch=(reports if reports is not None else []).append,
+        should_stop=should_stop,
+        resume_from=resume_from,
+    )
+
+
+def sha_of(weights: Weights) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+RESUMED = {
+    "plateau": {"plateau_patience": 0, "plateau_factor": 0.5, "learning_rate": 0.1},
+    "cosine": {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.01},
+    "sgd": {"schedule": "constant", "optimizer": "sgd", "sampling": "balanced", "augment": "histology"},
+}
+
+
+@pytest.mark.parametrize("recipe", RESUMED)
+def test_interrupted_after_any_epoch_ends_the_same(root: Path, tmp_path: Path, recipe: str) -> None:
+    """Weights, every logged number and the final state equal those of the uninterrupted run, bit by bit."""
+    spec = toy_spec(root, epochs=4, stop_patience=None, **RESUMED[recipe])
+    reports: list[EpochReport] = []
+    whole = trained(spec, tmp_path / "whole.pt", reports=reports)
+    for last in range(1, 5):
+        first, second = [], []
+
+        def enough(seen: list[EpochReport] = first, last: int = last) -> bool:
+            return len(seen) >= last
+
+        path = tmp_path / f"{last}.pt"
+        if last < 4:
+            with pytest.raises(Stopped):
+                trained(spec, path, reports=first, should_stop=enough)
+        else:
+            trained(spec, path, reports=first)
+        torch.manual_seed(99)  # whatever a new process starts with
+        resumed = trained(
+            spec,
+            tmp_path / "b.pt",
+            reports=second,
+            resume_from=load_checkpoint(path, fingerprint=spec.fingerprint),
+        )
+        assert sha_of(resumed.weights) == sha_of(whole.weights)
+        assert [r.values for r in first + second] == [r.values for r in reports]
+        assert replace(resumed.progress, seconds=[]) == replace(whole.progress, seconds=[])
+        assert [r.matrix.tolist() for r in resumed.evaluation.rois] == [
+            r.matrix.tolist() for r in whole.evaluation.rois
+        ]
+        assert resumed.evaluation.predictions.keys() == whole.evaluation.predictions.keys()
+    assert recipe != "plateau" or whole.progress.lr_cuts > 0
+
+
+def test_last_weights_are_exact_too(root: Path, tmp_path: Path) -> None:
+    """The last checkpoints hold the same weights and optimiser state, not only the same best weights."""
+    spec = toy_spec(root, epochs=3, stop_patience=None)
+    trained(spec, tmp_path / "whole.pt")
+    seen: list[EpochReport] = []
+    with pytest.raises(Stopped):
+        trained(spec, tmp_path / "part.pt", reports=seen, should_stop=lambda: len(seen) >= 1)
+    trained(
+        spec,
+        tmp_path / "rest.pt",
+        resume_from=load_checkpoint(tmp_path / "part.pt", fingerprint=spec.fingerprint),
+    )
+    whole, rest = (load_checkpoint(tmp_path / name, fingerprint=spec.fingerprint) for name in ("whole.pt", "rest.pt"))
+    assert sha_of(whole.model) == sha_of(rest.model)
+    for index, state in whole.optimizer["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, rest.optimizer["state"][index][name])
+    assert torch.equal(whole.rng["cpu"], rest.rng["cpu"])
+
+
+def test_weights_do_not_depend_on_what_ran_before(root: Path, tmp_path: Path) -> None:
+    """First, second, or after another trial in the same process: the same network to the last bit."""
+    spec = toy_spec(root, epochs=2)
+    first = trained(spec, tmp_path / "1.pt", model=initial_model(spec))
+    second = trained(spec, tmp_path / "2.pt", model=initial_model(spec))
+    other = toy_spec(root, epochs=1, seed=6, undefined="as_paper", loss="focal", batch_size=5)
+    trained(other, tmp_path / "other.pt", model=initial_model(other))
+    third = trained(spec, tmp_path / "3.pt", model=initial_model(spec))
+    assert sha_of(first.weights) == sha_of(second.weights) == sha_of(third.weights)
+    assert first.progress.history == second.progress.history == third.progress.history
+
+
+def test_another_seed_gives_other_weights(root: Path, tmp_path: Path) -> None:
+    """The seed reaches initial weights and batches."""
+    shas = {sha_of(trained(toy_spec(root, epochs=1, seed=s), tmp_path / f"{s}.pt").weights) for s in (1, 2)}
+    assert len(shas) == 2
+
+
+def test_training_learns_the_toy_code(root: Path, tmp_path: Path) -> None:
+    """The class is a threshold on red: a few epochs bring the exact IoU near 1."""
+    labels = LabelMap(name="low or high", classes={"low": (1, 2), "high": (3, 6)}, ignore_ids=(4, 5, 7))
+    spec = toy_spec(root, epochs=12, learning_rate=0.03, loss="cross_entropy", augment="none", labels=labels)
+    result = trained(spec, tmp_path / "c.pt")
+    assert result.objective > 0.8
+    assert result.progress.history[-1]["train/loss"] < result.progress.history[0]["train/loss"]
+
+
+def test_stops_when_the_monitor_was_not_better_for_the_patience(root: Path, tmp_path: Path) -> None:
+    """Nothing ever changes: epoch 1 is the best, and patience 3 ends training after epoch 4."""
+    spec = toy_spec(root, epochs=50, learning_rate=1e-30, stop_patience=3, plateau_patience=3)
+    result = trained(spec, tmp_path / "c.pt", model=Frozen(spec.classes))
+    assert (result.best_epoch, result.progress.epoch, result.stopped_early) == (1, 4, True)
+
+
+def test_equal_patiences_never_cut_the_rate(root: Path, tmp_path: Path) -> None:
+    """The paper's trap: torch cuts on the bad epoch after its patience, the stop comes one epoch before."""
+    cuts = {}
+    for patience in (2, 3):
+        spec = toy_spec(root, epochs=50, learning_rate=0.5, stop_patience=3, plateau_patience=patience)
+        cuts[patience] = trained(spec, tmp_path / "c.pt", model=Frozen(spec.classes)).progress.lr_cuts
+    assert cuts == {2: 1, 3: 0}
+
+
+def test_without_patience_training_runs_to_the_end(root: Path, tmp_path: Path) -> None:
+    """`stop_patience: null`: all epochs, however flat the monitor is."""
+    spec = toy_spec(root, epochs=5, stop_patience=None)
+    result = trained(spec, tmp_path / "c.pt", model=Frozen(spec.classes))
+    assert (result.progress.epoch, result.stopped_early) == (5, False)
+
+
+def test_cosine_follows_its_formula(root: Path, tmp_path: Path) -> None:
+    """Epoch e of 4 trains at lr/2 (1 + cos(pi (e - 1) / 4))."""
+    spec = toy_spec(root, epochs=4, learning_rate=0.01, schedule="cosine", stop_patience=None)
+    result = trained(spec, tmp_path / "c.pt")
+    expected = [0.005 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
+    assert [values["lr"] for values in result.progress.history] == pytest.approx(expected)
+
+
+def test_monitor_of_the_loss_is_minimised(root: Path, tmp_path: Path) -> None:
+    """With `monitor: val/loss` the smallest loss is its best; the best epoch still goes by the objective."""
+    spec = toy_spec(root, epochs=4, monitor="val/loss", objective=Objective(metric="val/dice_tumor"))
+    progress = trained(spec, tmp_path / "c.pt").progress
+    assert progress.monitor_best == min(values["val/loss"] for values in progress.history)
+    best = max(values["val/dice_tumor"] for values in progress.history)
+    assert progress.best_value == best == progress.history[(progress.best_epoch or 0) - 1]["val/dice_tumor"]
+
+
+def test_a_diverged_loss_is_named_with_its_epoch(root: Path, tmp_path: Path) -> None:
+    """Weights that overflow: NotFinite in the first epoch, and no checkpoint of it."""
+    spec = toy_spec(root, optimizer="sgd", learning_rate=99.0, loss="cross_entropy")
+    model = tiny_net(spec)
+    with torch.no_grad():
+        model[-1].weight.mul_(1e38)  # type: ignore[index, operator, union-attr]
+    with pytest.raises(NotFinite, match="epoch 1"):
+        trained(spec, tmp_path / "c.pt", model=model)
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_stop_drops_the_running_epoch_only(root: Path, tmp_path: Path) -> None:
+    """A stop in the middle of epoch 2 leaves the checkpoint of epoch 1."""
+    spec = toy_spec(root, epochs=9)
+    seen: list[EpochReport] = []
+    polls_in_second = []
+
+    def should_stop() -> bool:
+        if len(seen) == 1:
+            polls_in_second.append(1)
+        return len(polls_in_second) == 2
+
+    with pytest.raises(Stopped):
+        trained(spec, tmp_path / "c.pt", reports=seen, should_stop=should_stop)
+    assert load_checkpoint(tmp_path / "c.pt", fingerprint=spec.fingerprint).progress.epoch == 1
+
+
+def test_objective_that_never_is_there_is_refused(root: Path, tmp_path: Path) -> None:
+    """No silent best epoch: the message names the objective."""
+    spec = toy_spec(root, epochs=1, objective=Objective(metric="val/dice_absent"))
+    with pytest.raises(BadInput, match="val/dice_absent"):
+        trained(spec, tmp_path / "c.pt")
+
+
+def test_class_weights_are_inverse_frequencies_with_mean_one() -> None:
+    """100 and 50 pixels: 2/3 and 4/3; an absent class weighs 1 and does not move the others."""
+    assert balanced_weights(np.array([100, 50, 0])) == pytest.approx((2 / 3, 4 / 3, 1.0))
+
+
+def test_balanced_class_weights_reach_the_loss(root: Path, tmp_path: Path) -> None:
+    """The same trial with weights has another training loss from the first epoch on."""
+    losses = {
+        weights: trained(
+            toy_spec(root, epochs=1, loss="cross_entropy", class_weights=weights), tmp_path / "c.pt"
+        ).progress.history[0]["train/loss"]
+        for weights in ("none", "balanced", (1.0, 1.0), (1.0, 5.0))
+    }
+    assert losses["none"] == losses[(1.0, 1.0)]
+    assert len(set(losses.values())) == 3
+
+
+def test_a_byte_flipped_at_rest_never_changes_what_is_loaded(root: Path, tmp_path: Path) -> None:
+    """Wherever the byte lies: the checkpoint is refused, or it was padding and the state is the same."""
+    spec, path = toy_spec(root, epochs=1), tmp_path / "c.pt"
+    trained(spec, path)
+    content, refused = path.read_bytes(), 0
+    weights = sha_of(load_checkpoint(path, fingerprint=spec.fingerprint).model)
+    for place in range(0, len(content), len(content) // 60):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            assert sha_of(load_checkpoint(path, fingerprint=spec.fingerprint).model) == weights
+        except CheckpointUnreadable:
+            refused += 1
+    assert refused > 0
+
+
+def test_fit_equals_a_loop_written_by_hand(root: Path, tmp_path: Path) -> None:
+    """The same batches through torch's own cross-entropy, Adam and numpy's IoU: the same numbers in every epoch."""
+    spec = toy_spec(root, epochs=3, loss="cross_entropy", schedule="constant")
+    result, data, model = trained(spec, tmp_path / "c.pt"), data_of(spec), tiny_net(spec)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    loss_of = nn.CrossEntropyLoss(ignore_index=255)
+    table = np.array([255, 0, 1, 0, 255, 255, 1, 255], np.uint8)  # source ids 1, 3 are tumor; 2, 6 stroma
+    for epoch, logged in enumerate(result.progress.history, start=1):
+        torch.manual_seed(derived_seed(spec.seed, f"epoch {epoch}"))
+        model.train()
+        total = 0.0
+        for images, targets in training_batches(
+            data.training,
+            data.training_indices,
+            spec=spec.train,
+            table=np.pad(table, (0, 248), constant_values=255),
+            labels=spec.dataset.labels,
+            seed=spec.seed,
+            epoch=epoch,
+        ):
+            optimizer.zero_grad()
+            loss = loss_of(model(torch.tensor(images)), torch.tensor(targets))
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(images)
+        assert logged["train/loss"] == pytest.approx(total / len(data.training_indices), rel=1e-5)
+        model.eval()
+        confusion = np.zeros((2, 2), np.int64)
+        for patch in data.validation_indices:  # 64 x 96 px hold six patches side by side: nothing to stitch
+            with torch.no_grad():
+                image = torch.tensor(data.validation.images_NHWC[patch].transpose(2, 0, 1)[None] / np.float32(255))
+                predicted = model(image)[0].argmax(0).numpy()
+            truth = table[data.validation.masks_NHW[patch]]
+            np.add.at(confusion, (truth[truth != 255], predicted[truth != 255]), 1)
+        hits = np.diag(confusion)
+        iou = (hits / (confusion.sum(0) + confusion.sum(1) - hits)).mean()
+        assert logged["val/iou"] == pytest.approx(iou, abs=1e-3)  # rounding may move single pixels
+
+
+@pytest.mark.parametrize("damage", ["cut", "other spec", "absent"])
+def test_a_damaged_or_foreign_checkpoint_is_unreadable(root: Path, tmp_path: Path, damage: str) -> None:
+    """Never half a state, never another trial's."""
+    spec, path = toy_spec(root, epochs=1), tmp_path / "c.pt"
+    trained(spec, path)
+    content = path.read_bytes()
+    fingerprint = spec.fingerprint
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "absent":
+        path.unlink()
+    else:
+        fingerprint = toy_spec(root, epochs=2).fingerprint
+    with pytest.raises(CheckpointUnreadable):
+        load_checkpoint(path, fingerprint=fingerprint)
+
+
+class Frozen(nn.Module):
+    """Predicts the first class everywhere, whatever training does."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        logits = images_NCHW[:, :1].repeat(1, self.classes, 1, 1) * 0 + self.weight * 0
+        return logits + torch.eye(self.classes)[0].view(1, -1, 1, 1)
+
+
+def test_bf16_trains_to_finite_scores_near_those_of_fp32(root: Path, tmp_path: Path) -> None:
+    """Asked for on the CPU, bf16 is used: other losses than fp32, by less than 5 % after an epoch."""
+    losses = {
+        precision: trained(toy_spec(root, epochs=1, precision=precision), tmp_path / "c.pt").progress.history[0]
+        for precision in ("auto", "fp32", "bf16")
+    }
+    assert losses["auto"] == losses["fp32"]
+    assert losses["bf16"]["train/loss"] != losses["fp32"]["train/loss"]
+    assert losses["bf16"]["train/loss"] == pytest.approx(losses["fp32"]["train/loss"], rel=0.05)
