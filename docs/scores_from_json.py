@@ -14,10 +14,11 @@ def scores(matrices):
     pooled = np.sum(matrices, axis=0)
     folded = np.array([pooled[[document["source_ids"].index(i) for i in document["labels"][n]]].sum(0) for n in names])
     hit, truth, said = np.diagonal(folded[:, first:]), folded.sum(1), folded[:, first:].sum(0)
-    there = truth > 0  # a class without a true pixel is n/a
-    dice, iou = (2 * hit / (truth + said))[there], (hit / (truth + said - hit))[there]
-    present = [name for name, is_there in zip(names, there, strict=True) if is_there]
-    per_class = {f"{kind}_{n}": v for kind, vs in (("iou", iou), ("dice", dice)) for n, v in zip(present, vs, strict=True)}
+    present = [name for name, pixels in zip(names, truth, strict=True) if pixels]  # without a true pixel: n/a
+    hit, truth, said = hit[truth > 0], truth[truth > 0], said[truth > 0]
+    dice, iou = 2 * hit / (truth + said), hit / (truth + said - hit)
+    both = (("iou", iou), ("dice", dice))
+    per_class = {f"{kind}_{n}": v for kind, vs in both for n, v in zip(present, vs, strict=True)}
     return {"iou": iou.mean(), "dice": dice.mean(), **per_class}
 
 

@@ -342,7 +342,7 @@ def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: 
         say(f"report: {page.resolve()}")
     default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
     copied = read_cursor(generation.path)
-    charts = "" if copied is None else f", then {runs_link(ui_server(), copied.experiment_id)}"
+    charts = "" if copied is None else f", then {runs_link(ui_server(), copied.experiment_id, generation.number)}"
     say("runs:   harness ui" + ("" if default else f" --home {home.path}") + charts)
 
 

@@ -32,6 +32,8 @@ _SERVER = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # MLflow's own import of it; nothing that whoever opens the UI could mend.
+    "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",
 }
 
 
@@ -96,31 +98,21 @@ def ui_command(home: Path, port: int, environ: Mapping[str, str]) -> tuple[list[
     if store.uri.startswith(("http://", "https://")):
         raise Refused(f"MLFLOW_TRACKING_URI is a server; open {store.printable} in a browser")
     artifacts = store.artifact_root or home.absolute() / "artifacts"
-    argv = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    argv += ["--uvicorn-opts", "--log-level warning"]
     argv += ["--default-artifact-root", artifacts.as_uri(), "--no-serve-artifacts"]
     # In the environment, not in argv: a database URI may hold a password, and anyone can list processes.
     return argv, {**environ, **_SERVER, "MLFLOW_BACKEND_STORE_URI": store.uri}
 
 
-def runs_link(server: str, experiment_id: str, *, charts: bool = True) -> str:
-    """The page of MLflow's UI with a sweep's trials, best first: as charts, or as a list.
+def runs_link(server: str, experiment_id: str, generation: int, *, charts: bool = True) -> str:
+    """The page of MLflow's UI with a generation's trials, best first: as charts, or as a list.
 
     The filter leaves out the parent run, under which MLflow would fold all others away.
     """
     query = {
         "workflowType": "machine_learning",
-        "searchFilter": "tags.stratum != ''",
+        "searchFilter": f"tags.stratum != '' AND tags.generation = '{generation}'",
         "orderByKey": "metrics.`objective`",
         "orderByAsc": "false",
         "compareRunsMode": "CHART" if charts else "",

@@ -133,5 +133,5 @@ def _flags(spec: TrialSpec, result: FitResult) -> list[str]:
     """What a reader of the score should know."""
     flags = []
     if result.best_epoch == spec.train.epochs > 1:
-        flags.append("best epoch is the last one: longer training may score higher")
+        flags.append("best epoch is the last")
     return flags

@@ -50,10 +50,11 @@ class Lab:
         home = ["--home", str(self.home)] if arguments[0] not in ("models", "init", "data") else []
         return [sys.executable, "-m", "harness.cli", *map(str, arguments), *home]
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start the command."""
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(self.command(*arguments), cwd=self.path, env=clean_environment(), **pipes)
+    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """Start the command; what it says goes to `said`."""
+        with (self.path / "said").open("ab") as said:
+            environment = clean_environment()
+            return subprocess.Popen(self.command(*arguments), cwd=self.path, env=environment, stdout=said, stderr=said)
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""

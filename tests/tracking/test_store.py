@@ -109,11 +109,11 @@ def test_a_server_needs_no_second_ui(tmp_path: Path) -> None:
 
 def test_the_link_to_a_sweeps_trials_sorts_and_filters() -> None:
     """Best first, without the parent run, on the pages for training."""
-    page, query = runs_link("http://127.0.0.1:5000/", "3").split("?")
+    page, query = runs_link("http://127.0.0.1:5000/", "3", 2).split("?")
     assert page == "http://127.0.0.1:5000/#/experiments/3/runs"
     assert parse_qs(query) == {
         "workflowType": ["machine_learning"],
-        "searchFilter": ["tags.stratum != ''"],
+        "searchFilter": ["tags.stratum != '' AND tags.generation = '2'"],
         "orderByKey": ["metrics.`objective`"],
         "orderByAsc": ["false"],
         "compareRunsMode": ["CHART"],
