@@ -273,6 +273,7 @@ def load(
 ) -> tuple[SearchSpace, str]:
     """The search space as the command line wants it, and the file's text."""
     from harness.config.load import load_space, parse_override
+    from harness.sweep.prepare import refuse_missing_root
     from harness.sweep.smoke import shrink
     from harness.sweep.vocabulary import CHECKS
 
@@ -285,6 +286,7 @@ def load(
         loaded, notes = shrink(loaded)
         for line in notes:
             note(line)
+    refuse_missing_root(loaded.data)  # before anything is made or started
     return loaded, path.read_text(encoding="utf-8")
 
 

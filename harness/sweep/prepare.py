@@ -83,17 +83,10 @@ def prepare_data(space: SearchSpace, home: Home, steps: Steps) -> Prepared:
 
 
 def data_root(data: DataSource, home: Home, steps: Steps) -> Path:
-    """The folder of the data; the phantom is made on first use. BadInput says where TIGER is to be had."""
+    """The folder of the data; the phantom is made on first use."""
     if data.root != PHANTOM:
-        root = Path(data.root).expanduser().resolve()
-        if not (root / "wsirois").is_dir():
-            raise BadInput(
-                f"{root / 'wsirois'}: no such folder; TIGER's regions (CC BY-NC 4.0, "
-                f"https://tiger.grand-challenge.org/Data/) come by `aws s3 cp s3://tiger-training/wsirois/ "
-                f"{data.root}/wsirois/ --recursive --no-sign-request`; "
-                "to try without: --data phantom --smoke"
-            )
-        return root
+        refuse_missing_root(data)
+        return Path(data.root).expanduser().resolve()
     chosen = data.phantom
     phantom = Phantom(seed=chosen.seed, patients=chosen.patients, roi_px=chosen.roi_px, tiny_share=chosen.tiny_share)
     root = home.phantoms / fingerprint([chosen.model_dump(), version("tissue-sweep-harness")])[:16]
@@ -103,6 +96,17 @@ def data_root(data: DataSource, home: Home, steps: Steps) -> Path:
             with steps.step(f"painting a synthetic cohort of {phantom.patients} patients") as on_progress:
                 synthesize(root, phantom, on_progress=on_progress)
     return root
+
+
+def refuse_missing_root(data: DataSource) -> None:
+    """BadInput when the data are not there; says where TIGER is to be had, and what to try without it."""
+    folder = Path(data.root).expanduser().resolve() / "wsirois"
+    if data.root != PHANTOM and not folder.is_dir():
+        raise BadInput(
+            f"{folder}: no such folder; TIGER's regions (CC BY-NC 4.0, https://tiger.grand-challenge.org/Data/) come by "
+            f"`aws s3 cp s3://tiger-training/wsirois/ {data.root}/wsirois/ --recursive --no-sign-request`; "
+            "to try without: --data phantom --smoke"
+        )
 
 
 def open_generation(
