@@ -103,8 +103,8 @@ def refuse_missing_root(data: DataSource) -> None:
     folder = Path(data.root).expanduser().resolve() / "wsirois"
     if data.root != PHANTOM and not folder.is_dir():
         raise BadInput(
-            f"{folder}: no such folder; TIGER's regions (CC BY-NC 4.0, https://tiger.grand-challenge.org/Data/) come by "
-            f"`aws s3 cp s3://tiger-training/wsirois/ {data.root}/wsirois/ --recursive --no-sign-request`; "
+            f"{folder}: no such folder; TIGER's regions (CC BY-NC 4.0, https://tiger.grand-challenge.org/Data/) come "
+            f"by `aws s3 cp s3://tiger-training/wsirois/ {data.root}/wsirois/ --recursive --no-sign-request`; "
             "to try without: --data phantom --smoke"
         )
 
