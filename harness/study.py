@@ -25,10 +25,10 @@ from harness.config.cells import (
     Stratum,
     baselines_of,
     combinations,
-    has_open_range,
     in_order,
     is_active,
     meets_rules,
+    open_ranges,
 )
 from harness.config.knobs import is_numeric, label_of
 from harness.config.space import Parameter, SearchSpace
@@ -51,6 +51,15 @@ class Past:
     state: str  # running (also: to be continued), complete, pruned, failed
     value: float | None = None
     reported: Mapping[int, float] = field(default_factory=dict)  # epoch -> objective
+    baseline_row: int | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to train next, and which of the stratum's baselines it is (None: a searched combination)."""
+
+    assignment: Assignment
+    baseline_row: int | None = None
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
@@ -92,31 +101,38 @@ class StratumStudy:
         self._durable_ids: dict[str, int] = {}
         self._taken: set[str] = set()
         self._reported: dict[str, dict[int, float]] = {}
-        self._waiting_baselines = [row for row, _ in baselines_of(space, stratum)]
+        self._waiting_baselines = {row: given for row, (given, _) in enumerate(baselines_of(space, stratum))}
         self._cells: list[Assignment] | None = None
 
     def restore(self, past: Iterable[Past]) -> None:
         """Take in the trials of an earlier run; the durable study is brought to agree with them."""
         for trial in sorted(past, key=lambda p: p.number):
             self.started(trial.uid, trial.assignment)
+            if trial.baseline_row is not None:
+                self._waiting_baselines.pop(trial.baseline_row, None)
             for epoch, value in sorted(trial.reported.items()):
                 self.report(trial.uid, epoch, value)
             if trial.state in _STATES:
                 self.finished(trial.uid, trial.state, trial.value)
 
-    def propose(self) -> Assignment | None:
+    def propose(self) -> Proposal | None:
         """The next combination that was not tried yet, baselines first; None when nothing is left."""
         while self._waiting_baselines:
-            row = self._suggested(self._waiting_baselines.pop(0), attempt=0)
-            if row is not None and self._is_new(row):
-                return row
-        if self.space.method == "grid":
-            return self._remaining_cell()
+            row = min(self._waiting_baselines)
+            assignment = self._drawn({name: v for name, v in self._waiting_baselines.pop(row).items() if v is not None})
+            if assignment is not None:
+                return Proposal(assignment, baseline_row=row)
+        assignment = None if self.space.method == "grid" else self._drawn({})
+        assignment = assignment or self._remaining_cell()
+        return None if assignment is None else Proposal(assignment)
+
+    def _drawn(self, given: Mapping[str, Any]) -> Assignment | None:
+        """A new combination around the given values, from the sampler; None after too many that are not new."""
         for attempt in range(MAX_REPEATS):
-            row = self._suggested({}, attempt=attempt)
+            row = self._suggested(given, attempt=attempt)
             if row is not None and self._is_new(row):
                 return row
-        return self._remaining_cell()
+        return None
 
     def started(self, uid: str, assignment: Mapping[str, Any]) -> None:
         """Note a trial as running, here and in the durable study."""
@@ -200,15 +216,15 @@ class StratumStudy:
         if self._cells is None:
             self._cells = list(combinations(self.space, self.stratum))
             random.Random(fingerprint([self.space.seed, self.stratum.name, "cells"])).shuffle(self._cells)
-        if has_open_range(self.space):
+        if open_ranges(self.space):
             return self._drawn_cell()
         return next((cell for cell in self._cells if self._is_new(cell)), None)
 
     def _drawn_cell(self) -> Assignment | None:
         draw = random.Random(fingerprint([self.space.seed, self.stratum.name, len(self._twin_ids), "draw"]))
-        for cell in self._cells or []:
+        for cell in (self._cells or []) * MAX_REPEATS:
             row = {
-                name: _drawn(name, self.space.parameters[name], draw)
+                name: _uniform(name, self.space.parameters[name], draw)
                 if value is None and name in self.space.parameters and is_active(self.space.parameters[name], cell)
                 else value
                 for name, value in cell.items()
@@ -281,7 +297,7 @@ def _distribution(name: str, parameter: Parameter) -> BaseDistribution:
     return CategoricalDistribution([label_of(choice) for choice in parameter.choices])
 
 
-def _drawn(name: str, parameter: Parameter, draw: random.Random) -> Any:
+def _uniform(name: str, parameter: Parameter, draw: random.Random) -> Any:
     low, high = parameter.min, parameter.max
     assert low is not None and high is not None
     value = low * (high / low) ** draw.random() if parameter.log else draw.uniform(low, high)

@@ -35,6 +35,12 @@ def study(of: SearchSpace, storage: optuna.storages.BaseStorage | None = None) -
     return StratumStudy(of, strata_of(of)[0], name=f"{of.name}/default/g1", storage=storage)
 
 
+def next_of(one: StratumStudy) -> dict[str, Any] | None:
+    """The assignment of the next proposal."""
+    proposal = one.propose()
+    return None if proposal is None else proposal.assignment
+
+
 def finish(one: StratumStudy, number: int, assignment: dict[str, Any], value: float) -> None:
     """A whole trial."""
     one.started(f"t{number}", assignment)
@@ -50,11 +56,11 @@ def test_every_combination_is_proposed_once_and_then_none(method: str, tmp_path:
     assert len(expected) == 5
     one, seen = study(of), []
     for number in range(5):
-        assignment = one.propose()
+        assignment = next_of(one)
         assert assignment is not None
         seen.append(assignment)
         finish(one, number, assignment, value=number / 10)
-    assert one.propose() is None
+    assert next_of(one) is None
     assert sorted(map(str, seen)) == sorted(map(str, expected))
 
 
@@ -63,11 +69,11 @@ def test_baselines_come_first_and_are_not_repeated(tmp_path: Path) -> None:
     row = "{architecture: unet, encoder: resnet18, encoder_weights: imagenet, patch_px: 128}"
     of = space(tmp_path, f"{FINITE}baselines: [{row}, {row}]\n")
     one = study(of)
-    first = one.propose()
+    first = next_of(one)
     assert first is not None
     assert (first["architecture"], first["encoder_weights"], first["patch_px"]) == ("unet", "imagenet", 128)
     finish(one, 0, first, 0.5)
-    assert one.propose() != first
+    assert next_of(one) != first
 
 
 @pytest.mark.parametrize("lines", [FINITE, RANGE], ids=["finite", "range"])
@@ -82,7 +88,7 @@ def test_a_restarted_study_proposes_what_the_undisturbed_one_does(lines: str, tm
             if number == restart_after:
                 one = study(of)
                 one.restore(past)
-            assignment = one.propose()
+            assignment = next_of(one)
             assert assignment is not None
             value = 0.1 * (number % 4) + (assignment.get("learning_rate") or 0)
             finish(one, number, assignment, value)
@@ -98,7 +104,7 @@ def test_ranges_stay_inside_and_integers_stay_integers(tmp_path: Path) -> None:
     lines = RANGE.replace("}}", "}, batch_size: {min: 4, max: 9}}")
     one = study(space(tmp_path, lines))
     for number in range(12):
-        assignment = one.propose()
+        assignment = next_of(one)
         assert assignment is not None
         assert isinstance(assignment["batch_size"], int)
         assert 4 <= assignment["batch_size"] <= 9
@@ -111,12 +117,12 @@ def test_halving_prunes_the_worst_of_its_rung_and_keeps_the_best(tmp_path: Path)
     of = space(tmp_path, RANGE + "prune: {type: halving, min_epochs: 1, eta: 3}\ntrain: {epochs: 9}\n")
     one = study(of)
     for number in range(9):
-        assignment = one.propose()
+        assignment = next_of(one)
         assert assignment is not None
         one.started(f"t{number}", assignment)
         one.report(f"t{number}", 1, (number + 1) / 10)
     assert not one.should_prune("t8")
-    assignment = one.propose()
+    assignment = next_of(one)
     assert assignment is not None
     one.started("t9", assignment)
     one.report("t9", 1, 0.01)
@@ -128,13 +134,13 @@ def test_the_durable_study_agrees_after_a_restart(tmp_path: Path) -> None:
     of = space(tmp_path, RANGE)
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     one = study(of, open_storage(url))
-    first, second = one.propose(), None
+    first, second = next_of(one), None
     assert first is not None
     one.started("t0", first)
     for _ in range(2):
         again = study(of, open_storage(url))
         again.restore([Past("t0", 0, first, "complete", 0.7, {1: 0.6, 2: 0.7})])
-        second = again.propose()
+        second = next_of(again)
     assert second is not None
     trials = optuna.load_study(study_name="small/default/g1", storage=url).trials
     assert [(trial.state.name, trial.value, trial.intermediate_values) for trial in trials] == [
@@ -148,3 +154,27 @@ def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path) 
     with pytest.raises(Refused) as caught:
         open_storage(f"sqlite:///{tmp_path / 'nowhere' / 'optuna.db'}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_partial_baseline_is_run_although_its_first_draw_breaks_a_rule(tmp_path: Path) -> None:
+    """`unet_plain` alone leaves patch_px to the sampler, and 128 is against the rule: it draws again."""
+    for seed in range(12):
+        of = space(tmp_path, FINITE + "baselines: [{architecture: unet_plain}]\n").model_copy(update={"seed": seed})
+        proposal = study(of).propose()
+        assert proposal is not None
+        assert (proposal.baseline_row, proposal.assignment["architecture"]) == (0, "unet_plain")
+
+
+def test_a_baseline_that_ran_is_not_drawn_again_after_a_restart(tmp_path: Path) -> None:
+    """Also a partial one, whose sampled rest would differ the second time."""
+    of = space(tmp_path, FINITE + "baselines: [{architecture: unet}]\n")
+    one = study(of)
+    first = one.propose()
+    assert first is not None
+    finish(one, 0, first.assignment, 0.5)
+    undisturbed = one.propose()
+    again = study(of)
+    again.restore([Past("t0", 0, first.assignment, "complete", 0.5, {1: 0.5}, baseline_row=first.baseline_row)])
+    assert undisturbed is not None
+    assert undisturbed.baseline_row is None
+    assert again.propose() == undisturbed

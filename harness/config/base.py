@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import BadInput
@@ -85,7 +85,11 @@ def parse_yaml(text: str, *, source: str) -> Document:
     if not isinstance(loaded, CommentedMap):
         raise BadInput(f"{source}:1: expected `key: value` pairs at the top")
     lines: dict[KeyPath, int] = {}
-    values = _plain(loaded, (), lines)
+    try:
+        values = _plain(loaded, (), lines)
+    except TypeError as error:
+        line = max(lines.values(), default=1)
+        raise BadInput(f"{source}:{line}: {error} is not allowed; write plain values, texts in quotes") from None
     return Document(source=source, values=values, lines=lines)
 
 
@@ -94,9 +98,10 @@ def parse_value(text: str) -> Any:
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 2)
     try:
-        return yaml.load(text)
-    except YAMLError:
+        value = yaml.load(text)
+    except (YAMLError, ValueError):
         return text
+    return value if isinstance(value, dict | list | str | int | float | None) else text
 
 
 def with_override(document: Document, path: KeyPath, value: Any) -> Document:
@@ -182,6 +187,8 @@ def _yaml_path(loc: Sequence[str | int]) -> KeyPath:
 
 def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """ruamel's nodes as plain Python values; fills `lines` (counted from 1)."""
+    if isinstance(node, CommentedOrderedMap):
+        raise TypeError("a value of kind omap")
     if isinstance(node, CommentedMap):
         result = {}
         for key, value in node.items():
@@ -197,7 +204,7 @@ def _plain(node: Any, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     for plain in (int, float, str):
         if isinstance(node, plain):
             return plain(node)
-    return node
+    raise TypeError(f"a value of kind {type(node).__name__.lower()}")
 
 
 def _first_line(text: str | None) -> str:

@@ -91,7 +91,7 @@ def grid_values(name: str, parameter: Parameter) -> tuple[Any, ...]:
 def combinations(space: SearchSpace, stratum: Stratum) -> Iterator[Assignment]:
     """Every valid combination of a stratum.
 
-    A range without `steps` counts as one choice (None): it neither multiplies nor meets a rule about it.
+    A range without `steps` counts as one choice (None), and a rule that depends on it as met: some value may meet it.
     """
     order = in_order(space.parameters)
     rules = space.parsed_rules
@@ -99,23 +99,23 @@ def combinations(space: SearchSpace, stratum: Stratum) -> Iterator[Assignment]:
     def extend(assignment: Assignment, rest: Sequence[str]) -> Iterator[Assignment]:
         if not rest:
             labelled = {name: label_of(value) for name, value in assignment.items()}
-            if all(rule.holds(labelled) for rule in rules):
+            undetermined = {name for name in open_ranges(space) if is_active(space.parameters[name], assignment)}
+            if all(rule.names & undetermined or rule.holds(labelled) for rule in rules):
                 yield assignment
             return
         name, parameter = rest[0], space.parameters[rest[0]]
         values: tuple[Any, ...] = (None,)
         if is_active(parameter, assignment):
-            open_range = parameter.is_range and parameter.steps is None
-            values = (None,) if open_range else grid_values(name, parameter)
+            values = (None,) if name in open_ranges(space) else grid_values(name, parameter)
         for value in values:
             yield from extend({**assignment, name: value}, rest[1:])
 
     yield from extend(dict(stratum.values), order)
 
 
-def has_open_range(space: SearchSpace) -> bool:
-    """Whether some parameter is a range without `steps`, so that combinations cannot be listed."""
-    return any(parameter.is_range and parameter.steps is None for parameter in space.parameters.values())
+def open_ranges(space: SearchSpace) -> frozenset[str]:
+    """Parameters that are a range without `steps`; with one of them, combinations cannot be listed."""
+    return frozenset(name for name, p in space.parameters.items() if p.is_range and p.steps is None)
 
 
 def baselines_of(space: SearchSpace, stratum: Stratum) -> list[tuple[Assignment, str | None]]:

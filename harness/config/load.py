@@ -18,7 +18,7 @@ from harness.config.base import (
     problems_of,
     with_override,
 )
-from harness.config.cells import baselines_of, in_order, strata_of
+from harness.config.cells import baselines_of, combinations, in_order, is_active, meets_rules, strata_of
 from harness.config.knobs import KNOBS, TRAIN_KNOBS, check_value, is_numeric, label_of
 from harness.config.rules import parse_rule
 from harness.config.space import Parameter, SearchSpace
@@ -64,10 +64,10 @@ def space_of(document: Document, *, checks: Sequence[Check] = ()) -> SearchSpace
             raise BadInput(_in_line_order(document, problems)) from None
     else:
         removed = frozenset()
-    for check in (_check_axes, _check_parameters, _check_rules, _check_baselines, _check_space, *checks):
+    for check in (*CHECKS, *checks):
         try:
             mistakes = list(check(space))
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             # A later check may trip over what an earlier one has already named.
             if not problems:
                 raise
@@ -77,6 +77,7 @@ def space_of(document: Document, *, checks: Sequence[Check] = ()) -> SearchSpace
             for path, message in mistakes
             if not removed & {*path, *message.split("`"), *message.split("'")}  # it only follows from another mistake
         ]
+    problems = problems or [document.problem(path, message) for path, message in _check_combinations(space)]
     if problems:
         raise BadInput(_in_line_order(document, problems))
     return space
@@ -122,6 +123,9 @@ def _check_values(
     seen: set[object] = set()
     for index, value in enumerate(values):
         at = path if single else (*path, index)
+        if value is None:
+            yield at, "null stands for an inactive parameter and cannot be searched; leave it out, or use `when`"
+            continue
         try:
             label = label_of(check_value(knob, value, space.labels))
         except ValueError as error:
@@ -205,8 +209,23 @@ def _check_baselines(space: SearchSpace) -> Iterator[Mistake]:
                 )
             elif (reason := _outside(space.parameters[name], value)) is not None:
                 yield path, f"{value!r} {reason}"
-        if not any(baselines_of(space.model_copy(update={"baselines": (row,)}), s) for s in strata_of(space)):
+        alone = space.model_copy(update={"baselines": (row,)})
+        rows = [(stratum, found[0]) for stratum in strata_of(space) for found in baselines_of(alone, stratum)]
+        if not rows:
             yield ("baselines", index), "belongs to no stratum"
+        for stratum, given in rows:
+            whole = dict.fromkeys(space.parameters) | dict(stratum.values) | given
+            active = [name for name, p in space.parameters.items() if is_active(p, whole) and len(p.choices) != 1]
+            if all(name in given for name in active) and not meets_rules(space, whole):
+                yield ("baselines", index), f"breaks a rule in stratum {stratum.name}, so it could never run"
+    for stratum in strata_of(space):
+        count = len(baselines_of(space, stratum))
+        if count > space.budget.trials:
+            yield (
+                ("baselines",),
+                f"{count} rows in stratum {stratum.name}, more than budget.trials, {space.budget.trials}",
+            )
+            break
 
 
 def _outside(parameter: Parameter, value: Any) -> str | None:
@@ -224,10 +243,22 @@ def _check_space(space: SearchSpace) -> Iterator[Mistake]:
             ("prune", "min_epochs"),
             f"{space.prune.min_epochs} is more than train.epochs, {space.train.epochs}",
         )
+    for axis, values in space.strata.items():
+        if not values:
+            yield ("strata", axis), "has no values"
     split = space.data.split
     if split.validation + split.test >= 1:
         yield ("data", "split"), "validation and test together leave nothing to train on"
 
+
+def _check_combinations(space: SearchSpace) -> Iterator[Mistake]:
+    """Only asked of a space without other mistakes, which would make every combination look impossible."""
+    for stratum in strata_of(space):
+        if next(combinations(space, stratum), None) is None:
+            yield ("rules",), f"no combination of stratum {stratum.name} meets the rules"
+
+
+CHECKS: tuple[Check, ...] = (_check_axes, _check_parameters, _check_rules, _check_baselines, _check_space)
 
 # What stands in for a required section that is itself broken.
 _STAND_INS: dict[str, Any] = {

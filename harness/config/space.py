@@ -126,10 +126,9 @@ class Budget(Frozen):
     wall: Duration | None = None
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
 
-    @property
-    def wall_s(self) -> float | None:
-        """The tighter of the two time limits in seconds of wall time on one device."""
-        limits = [self.wall, None if self.gpu_hours is None else self.gpu_hours * 3600]
+    def wall_s(self, devices: int) -> float | None:
+        """The tighter of the two time limits, in seconds of wall time on so many devices."""
+        limits = [self.wall, None if self.gpu_hours is None else self.gpu_hours * 3600 / devices]
         present = [limit for limit in limits if limit is not None]
         return min(present) if present else None
 
