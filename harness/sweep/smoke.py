@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.config.cells import Assignment, Stratum, baselines_of, combinations, strata_of
-from harness.config.knobs import label_of
+from harness.config.cells import (
+    Assignment,
+    Stratum,
+    baselines_of,
+    combinations,
+    is_active,
+    meets_rules,
+    open_ranges,
+    strata_of,
+)
+from harness.config.knobs import is_numeric, label_of
 from harness.config.space import Parameter, SearchSpace
-from harness.models.table import architectures
+from harness.errors import BadInput
+from harness.models.table import RANDOM, WEIGHT_FILES, architectures
 
 EPOCHS = 2  # the second one exercises schedule, best epoch and resume
 ROIS = 10
@@ -21,38 +30,36 @@ def shrink(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
     """The shrunk space, and what was changed, for people.
 
     Keeps every stratum, every baseline and every listed value at least once; hub weights become random ones.
+    BadInput when the rules leave nothing of the shrunk space.
     """
     notes = [f"smoke: {EPOCHS} epochs, at most {ROIS} regions, patches shown to the network at {_input_px(space)} px"]
-    offline, weights_changed = _without_hub(space)
-    if weights_changed:
+    strata = {axis: _smaller_all(axis, values) for axis, values in space.strata.items()}
+    parameters = {name: _smaller_parameter(name, parameter) for name, parameter in space.parameters.items()}
+    if _weights(strata, parameters) != _weights(space.strata, space.parameters):
         notes.append("smoke: trains from random weights where the space asks for pretrained ones from the hub")
-    parameters = {name: _fixed_training(name, parameter) for name, parameter in offline.parameters.items()}
-    if "input_px" not in parameters and "input_px" not in offline.strata:
+    if "input_px" not in parameters and "input_px" not in strata:
         parameters["input_px"] = Parameter(value=_input_px(space))
-    small = offline.model_copy(
+    limit, phantom = min(ROIS, space.data.limit_rois or ROIS), space.data.phantom.model_copy(update={"patients": 8})
+    small = space.model_copy(
         update={
             "name": f"{space.name[:58]}-smoke",
+            "strata": strata,
             "parameters": parameters,
-            "data": space.data.model_copy(
-                update={
-                    "limit_rois": min(ROIS, space.data.limit_rois or ROIS),
-                    "phantom": space.data.phantom.model_copy(update={"patients": 8}),
-                }
+            "baselines": tuple({name: _smaller(name, v) for name, v in row.items()} for row in space.baselines),
+            "data": space.data.model_copy(update={"limit_rois": limit, "phantom": phantom}),
+            "train": space.train.model_copy(
+                update={name: _smaller(name, getattr(space.train, name)) for name in ("epochs", "batch_size")}
             ),
-            "train": offline.train.model_copy(
-                update={
-                    "epochs": min(EPOCHS, offline.train.epochs),
-                    "batch_size": min(BATCH_SIZE, offline.train.batch_size),
-                }
-            ),
-            "budget": offline.budget.model_copy(update={"wall": None, "gpu_hours": None}),
-            "prune": offline.prune.model_copy(update={"type": "none"}),
+            "budget": space.budget.model_copy(update={"wall": None, "gpu_hours": None}),
+            "prune": space.prune.model_copy(update={"type": "none"}),
         }
     )
     rows = {stratum.name: covering_rows(small, stratum) for stratum in strata_of(small)}
+    empty = [name for name, found in rows.items() if not found]
+    if empty:
+        raise BadInput(f"--smoke leaves no combination of stratum {empty[0]} that meets the rules")
     baselines = tuple({**stratum.values, **row} for stratum in strata_of(small) for row in rows[stratum.name])
-    trials = max(len(found) for found in rows.values())
-    budget = small.budget.model_copy(update={"trials": trials})
+    budget = small.budget.model_copy(update={"trials": max(len(found) for found in rows.values())})
     return small.model_copy(update={"baselines": baselines, "budget": budget}), notes
 
 
@@ -72,15 +79,26 @@ def covering_rows(space: SearchSpace, stratum: Stratum) -> list[Assignment]:
 
 
 def _row(space: SearchSpace, stratum: Stratum, cell: Assignment) -> Assignment:
-    """A cell as a baseline row: parameters only, without the inactive ones; ranges at their middle."""
-    row = {}
-    for name, parameter in space.parameters.items():
-        if cell[name] is not None:
-            row[name] = cell[name]
-        elif parameter.is_range and parameter.min is not None and parameter.max is not None:
-            low, high = parameter.min, parameter.max
-            row[name] = math.sqrt(low * high) if parameter.log else (low + high) / 2
-    return row
+    """A cell as a baseline row: parameters only, without the inactive ones; ranges where the rules are met."""
+    fixed = {name: value for name, value in cell.items() if name in space.parameters and value is not None}
+    ranges = [name for name in open_ranges(space) if is_active(space.parameters[name], cell)]
+    for share in _SHARES:
+        row = fixed | {name: _at(name, space.parameters[name], share) for name in ranges}
+        if meets_rules(space, cell | row):
+            return row
+    return fixed  # the sampler draws until the rules are met
+
+
+# From the middle of a range outwards.
+_SHARES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.0, 1.0)
+
+
+def _at(name: str, parameter: Parameter, share: float) -> float | int:
+    """The point of a range that so large a share of it lies below."""
+    low, high = parameter.min, parameter.max
+    assert low is not None and high is not None
+    value = low * (high / low) ** share if parameter.log else low + (high - low) * share
+    return round(value) if is_numeric(name) is int else min(max(value, low), high)
 
 
 def _pairs(cell: Assignment) -> Iterable[tuple[str, Any]]:
@@ -93,31 +111,35 @@ def _input_px(space: SearchSpace) -> int:
     return max(INPUT_PX, *(architectures()[name].min_input_px for name in names))
 
 
-def _fixed_training(name: str, parameter: Parameter) -> Parameter:
-    """Searched epochs and batch sizes are cut like fixed ones."""
-    limit = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}.get(name)
-    if limit is None:
-        return parameter
-    return Parameter(value=min(limit, *(parameter.choices or (limit,))), when=parameter.when)
+def _smaller(knob: str, value: Any) -> Any:
+    """A value as --smoke trains it."""
+    if knob == "epochs":
+        return min(EPOCHS, value)
+    if knob == "batch_size":
+        return min(BATCH_SIZE, value)
+    if knob == "encoder_weights":
+        local = value in (None, RANDOM) or str(value).endswith(WEIGHT_FILES)
+        return value if local else RANDOM
+    return value
 
 
-def _without_hub(space: SearchSpace) -> tuple[SearchSpace, bool]:
-    """The space with hub weights replaced by random ones (local files stay)."""
+def _smaller_all(knob: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    found: list[Any] = []
+    for value in values:
+        if (smaller := _smaller(knob, value)) not in found:
+            found.append(smaller)
+    return tuple(found)
 
-    def offline(value: Any) -> Any:
-        local = value in (None, "random") or str(value).endswith((".safetensors", ".pth"))
-        return value if local else "random"
 
-    def offline_all(values: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys(offline(value) for value in values))
+def _smaller_parameter(name: str, parameter: Parameter) -> Parameter:
+    when = {other: _smaller_all(other, values) for other, values in parameter.when.items()}
+    if parameter.is_range and name in ("epochs", "batch_size"):
+        return Parameter(value=_smaller(name, round(parameter.min or 0) or 1), when=when)
+    if parameter.is_range:
+        return parameter.model_copy(update={"when": when})
+    return Parameter(values=_smaller_all(name, parameter.choices), when=when)
 
+
+def _weights(strata: Mapping[str, tuple[Any, ...]], parameters: Mapping[str, Parameter]) -> set[Any]:
     knob = "encoder_weights"
-    strata, parameters = dict(space.strata), dict(space.parameters)
-    if knob in strata:
-        strata[knob] = offline_all(strata[knob])
-    if knob in parameters and parameters[knob].choices:
-        chosen = parameters[knob]
-        parameters[knob] = Parameter(values=offline_all(chosen.choices), when=chosen.when)
-    baselines = tuple({**row, **({knob: offline(row[knob])} if knob in row else {})} for row in space.baselines)
-    changed = space.model_copy(update={"strata": strata, "parameters": parameters, "baselines": baselines})
-    return changed, (strata, parameters) != (space.strata, space.parameters)
+    return {*strata.get(knob, ()), *(parameters[knob].choices if knob in parameters else ())}
