@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: sweep test test-fast check install clean-venv
+.PHONY: help sweep test test-fast check install clean-venv
 .DEFAULT_GOAL := help
 
 help:

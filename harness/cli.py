@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -229,7 +230,10 @@ def init(file: Path, root: str) -> None:
 
     if file.exists():
         raise Refused(f"{file} is there already; name another file")
-    write_text(file, template(name=file.stem, root=root))
+    try:
+        write_text(file, template(name=file.stem, root=root))
+    except OSError as error:
+        raise Refused(f"{file}: cannot be written: {error.strerror}") from None
     click.echo(f"wrote {file}; next: harness plan {file}")
 
 
@@ -247,8 +251,9 @@ def stop(name: str, home: Path | None) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--storage", metavar="URL", help="Optuna's storage, if the sweep was run with one.")
 @home_option
-def rm(name: str, yes: bool, home: Path | None) -> None:
+def rm(name: str, yes: bool, storage: str | None, home: Path | None) -> None:
     """Delete a sweep: trial folders, Optuna studies, MLflow runs. Patch stores and reports stay."""
     from harness.sweep.layout import open_home
     from harness.sweep.remove import remove_sweep, size_bytes
@@ -259,7 +264,7 @@ def rm(name: str, yes: bool, home: Path | None) -> None:
     if not yes:
         size = size_bytes(folder.path) / 1e6
         click.confirm(f"delete {folder.path} ({generations} generations, {size:.0f} MB) and its runs?", abort=True)
-    click.echo(remove_sweep(folder, at))
+    click.echo(remove_sweep(folder, at, storage))
 
 
 def load(
@@ -309,6 +314,8 @@ def space_file(name: str) -> Path:
 def named_sweep(home: Home, name: str | None) -> Any:
     """The sweep of that name, or the one that ran last."""
     if name is not None:
+        if Path(name).name != name and not name.endswith((".yaml", ".yml")):
+            raise BadInput(f"{name}: not the name of a sweep; `harness status` without a name shows the last one")
         folder = home.sweep(Path(name).stem if name.endswith((".yaml", ".yml")) else name)
         folder.last_generation()
         return folder
@@ -345,7 +352,7 @@ def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: 
     default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
     copied = read_cursor(generation.path)
     charts = "" if copied is None else f", then {runs_link(ui_server(), copied.experiment_id, generation.number)}"
-    say("runs:   harness ui" + ("" if default else f" --home {home.path}") + charts)
+    say("runs:   harness ui" + ("" if default else f" --home {shlex.quote(str(home.path))}") + charts)
 
 
 main.add_command(data_group)

@@ -116,20 +116,18 @@ def check_text(checked: Checked) -> str:
 def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
     """Counts of a cohort."""
     names = {ids[0]: name for name, ids in BUILTIN["tiger7"].classes.items()} | {0: "undefined"}
-    pixels = _table("source id", "in TIGER", "pixels", "share", numbers=0)
-    for source_id, count in document["pixels"].items():
-        share = document["shares"].get(source_id)
-        pixels.add_row(
-            str(source_id),
-            names.get(int(source_id), "?"),
-            f"{count:,}",
-            "" if share is None else f"{100 * share:.1f} %",
-        )
+    pixels = _table("source id", "in TIGER", "pixels", "share", numbers=2)
+    for source_id, found in document["source_ids"].items():
+        share = f"{100 * found['share_of_defined']:.1f} %"
+        pixels.add_row(source_id, names.get(int(source_id), "?"), f"{found['pixels']:,}", share)
     centres = ", ".join(f"{name} {count['rois']}" for name, count in document["centres"].items())
+    height, width = document["height_px"], document["width_px"]
     lines = [
         f"{document['rois']} regions of {document['patients']} patients; by centre: {centres}",
         _drawn(pixels),
         f"undefined: {100 * document['undefined_share']:.1f} % of all pixels; shares are of the defined ones",
+        f"height {height['min']} to {height['max']} px, width {width['min']} to {width['max']} px; "
+        f"{document['tiny_rois']} regions have a side under {document['tiny_px']} px",
     ]
     if document["patients_not_known"]:
         lines.append(

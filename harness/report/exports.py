@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.report.boards import Board, flags, group_boards, yardstick_boards
@@ -28,8 +30,11 @@ _TEX = {
 }  # fmt: skip
 
 
-def leaderboard(sweep: Sweep) -> dict[str, Any]:
-    """`leaderboard.json`: one row per trial, replicates, pruned and failed ones too (their rank is null)."""
+def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
+    """`leaderboard.json`: one row per trial, replicates, pruned and failed ones too (their rank is null).
+
+    `folder` is relative to `out`, the report's folder, so that both can be moved together.
+    """
     placed = {row.trial.uid: (board, row) for board in group_boards(sweep) for row in board.rows}
     groups = {trial.uid: board.key for board in group_boards(sweep) for row in board.rows
               for trial in (row.trial, *row.replicates)}  # fmt: skip
@@ -51,7 +56,7 @@ def leaderboard(sweep: Sweep) -> dict[str, Any]:
                 "support": dict(trial.scored.support) if trial.scored else None,
                 "state": trial.state,
                 "flags": list(flags(own[1], sweep)) if own else [trial.cause] if trial.cause else [],
-                "folder": str(trial.folder),
+                "folder": Path(os.path.relpath(trial.folder, out)).as_posix(),
                 "run_id": trial.run_id,
             }
         )

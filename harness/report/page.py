@@ -87,7 +87,7 @@ def write_report(generation_folder: Path, out: Path, *, links: Links | None = No
     for name, source in beside.copied.items():
         with written_aside(folder / "figures" / name) as aside:
             shutil.copyfile(source, aside)
-    document = exports.leaderboard(sweep)
+    document = exports.leaderboard(sweep, folder)
     write_json(folder / "leaderboard.json", document)
     write_text(folder / "leaderboard.csv", exports.leaderboard_csv(document))
     write_text(folder / "leaderboard.md", exports.leaderboard_markdown(sweep))

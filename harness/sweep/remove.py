@@ -13,10 +13,11 @@ from harness.tracking.client import delete_experiment
 from harness.tracking.store import client_settings, tracking_store
 
 
-def remove_sweep(sweep: SweepFolder, home: Home) -> str:
+def remove_sweep(sweep: SweepFolder, home: Home, storage: str | None = None) -> str:
     """Delete Optuna's studies, MLflow's runs, then the folder (last: until then, calling again finishes the work)."""
     with held(sweep):
-        studies = delete_studies(home.optuna_url, prefix=f"{sweep.name}/") if (home.path / "optuna.db").exists() else 0
+        known = storage is not None or (home.path / "optuna.db").exists()
+        studies = delete_studies(storage or home.optuna_url, prefix=f"{sweep.name}/") if known else 0
         os.environ.update(client_settings(os.environ))
         runs = delete_experiment(tracking_store(home.path, os.environ), sweep.name)
         shutil.rmtree(sweep.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -16,8 +17,14 @@ def template(*, name: str, root: str) -> str:
         "# `harness plan` lists every mistake at once, and `harness models` what an architecture or encoder may be.\n"
     )
     body = text[text.index("name: unicorn") :]
-    body = body.replace("name: unicorn", f"name: {safe_name(name)}", 1)
-    return header + re.sub(r"root: data/tiger +#", lambda _: f"root: {root}  #", body, count=1)
+    # As JSON strings, which YAML reads as they are: a file may be called 2024.yaml, a folder `my: data`.
+    body = body.replace("name: unicorn", f"name: {json.dumps(_sweep_name(name))}", 1)
+    return header + re.sub(r"root: data/tiger +#", lambda _: f"root: {json.dumps(root)}  #", body, count=1)
+
+
+def _sweep_name(name: str) -> str:
+    """`name` as a sweep may be called: safe, at most 64 characters, beginning with a letter or digit."""
+    return safe_name(name).lstrip("-._")[:64] or "sweep"
 
 
 def _unicorn() -> Path:

@@ -29,7 +29,7 @@ def small(tmp_path: Path) -> Sweep:
 
 def test_leaderboard_json_has_one_row_per_trial_and_ranks_only_search_runs(tmp_path: Path) -> None:
     """Replicates, pruned and failed trials have rank null; intervals are null until there are any."""
-    document = leaderboard(small(tmp_path))
+    document = leaderboard(small(tmp_path), tmp_path)
     rows = {row["trial"]: row for row in document["rows"]}
     assert document["schema"] == "harness.leaderboard/1"
     assert {uid: row["rank"] for uid, row in rows.items()} == {
@@ -48,9 +48,9 @@ def test_leaderboard_json_has_one_row_per_trial_and_ranks_only_search_runs(tmp_p
 def test_a_trials_row_holds_its_own_scores_not_the_mean_over_seeds(tmp_path: Path) -> None:
     """Boards aggregate, rows do not."""
     sweep = small(tmp_path)
-    row = next(row for row in leaderboard(sweep)["rows"] if row["trial"] == "top")
+    row = next(row for row in leaderboard(sweep, tmp_path)["rows"] if row["trial"] == "top")
 
-    own = score_rois(*read_scores(read_json(Path(row["folder"]) / "scores.json")))
+    own = score_rois(*read_scores(read_json(tmp_path / row["folder"] / "scores.json")))
     assert row["scores"] == {name.removeprefix("val/"): value for name, value in own.items()}
 
 
@@ -59,7 +59,9 @@ def test_csv_keeps_numbers_numbers_and_disarms_formulas(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     for name in HOSTILE:
         folder.trial({"architecture": "unet", "encoder_weights": name, "shift": -0.5}, state="pruned")
-    rows = list(csv.DictReader(io.StringIO(leaderboard_csv(leaderboard(read_sweep(folder.path))), newline="")))
+    rows = list(
+        csv.DictReader(io.StringIO(leaderboard_csv(leaderboard(read_sweep(folder.path), tmp_path)), newline=""))
+    )
     assert [row["parameters.shift"] for row in rows] == ["-0.5"] * len(HOSTILE)
     for name, row in zip(HOSTILE, rows, strict=True):
         expected = f"'{name}" if name[0] in "=+-@\t\r\n" else name
