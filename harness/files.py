@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Reading it means setting it, for all threads of the process: once, before there are any.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
@@ -28,7 +32,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         with aside.open("rb") as stream:
             os.fsync(stream.fileno())
         # mkstemp makes files private (0600); results are meant to be shared with the group like any other.
-        aside.chmod(0o666 & ~_umask())
+        aside.chmod(0o666 & ~_UMASK)
         aside.replace(path)
         fsync_folder(path.parent)
     finally:
@@ -82,9 +86,3 @@ def safe_name(name: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "_"
     # Most file systems end at 255 bytes; a cut name keeps a piece of the hash so that two long ones stay apart.
     return safe if len(safe) <= 120 else f"{safe[:100]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

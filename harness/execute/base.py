@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-# An event of a trial (see harness.trial.run), or one of these two about the worker itself:
+# An event of a trial (see harness.trial.run), or one of these:
 #   {"event": "lost", "message": ...}       the worker died; nothing more comes of this job
 #   {"event": "exported", "message": ...}   an export job ended; message is None, or why it failed
+#   {"event": "fetched", "message": ...}    the same of a fetch job
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing for a worker to do with a trial folder."""
+    """One thing for a worker to do, with a trial folder or (to fetch weights from the hub) without."""
 
     folder: Path
     attempt: int = 0
-    task: Literal["train", "export"] = "train"
+    task: Literal["train", "export", "fetch"] = "train"
+    weights: tuple[str, str] | None = None  # of a fetch: encoder, and which of the hub's weights
 
 
 @dataclass(frozen=True, slots=True)

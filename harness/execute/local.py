@@ -79,6 +79,8 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         for worker in self._workers:
             worker.pipe.close()
+            if worker.job is None:  # nothing to write; it may still be importing, and hears the pipe only afterwards
+                worker.process.terminate()
         for worker in self._workers:
             worker.process.join(CLOSE_TIMEOUT_S)
             if worker.process.is_alive():
@@ -112,7 +114,7 @@ def _received(worker: _Worker) -> list[Message]:
             found.append(_lost(worker))
             break
         found.append(Message(worker.job, event))
-        if event["event"] in ("finished", "exported"):
+        if event["event"] in ("finished", "exported", "fetched"):
             worker.job = None
     return found
 
@@ -136,17 +138,24 @@ def _serve(pipe: Connection, place: Workplace, log: Path) -> None:
     os.dup2(stream.fileno(), sys.stderr.fileno())
     warm_up()
     threading.current_thread().name = "work"
-    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, OSError, _ControllerGone):
         while True:
             word, job = pipe.recv()
             if word == "do":
                 do_job(job, place, pipe.send, lambda job=job: _told_to_stop(pipe, job))  # type: ignore[misc]
 
 
+class _ControllerGone(BaseException):
+    """The pipe closed in the middle of a job. Not an Exception: no trial failed, so none may be recorded as failed."""
+
+
 def _told_to_stop(pipe: Connection, job: Job) -> bool:
-    """Whether the controller asked for a stop; a closed pipe raises EOFError, which ends the worker."""
-    while pipe.poll():
-        word, about = pipe.recv()
-        if word == "stop" and about == job:
-            return True
+    """Whether the controller asked for a stop; _ControllerGone, which ends the worker, when it is there no more."""
+    try:
+        while pipe.poll():
+            word, about = pipe.recv()
+            if word == "stop" and about == job:
+                return True
+    except (EOFError, OSError):
+        raise _ControllerGone from None
     return False

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.execute.base import Event, Job
 from harness.trial.folder import TrialFolder
 
@@ -31,12 +32,25 @@ def warm_up() -> None:
 def do_job(job: Job, place: Workplace, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
     """Do one job; what happens is told through `emit`. Exceptions are events, too."""
     folder = TrialFolder(job.folder)
+    if job.weights is not None:
+        emit({"event": "fetched", "message": _fetch(*job.weights)})
+        return
     if job.task == "export":
         emit({"event": "exported", "message": _export(folder)})
         return
     from harness.trial.run import run_trial
 
     run_trial(folder, job.attempt, stores=place.stores, device=place.device, emit=emit, should_stop=should_stop)
+
+
+def _fetch(encoder: str, weights: str) -> str | None:
+    from harness.models.weights import fetch
+
+    try:
+        fetch(encoder, weights)
+    except HarnessError as error:
+        return str(error)
+    return None
 
 
 def _export(folder: TrialFolder) -> str | None:

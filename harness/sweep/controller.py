@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from harness.config.cells import Assignment, DataFacts, Stratum, baselines_of, resolve, strata_of
+from harness.config.cells import DataFacts, Stratum, baselines_of, resolve, strata_of
 from harness.config.space import SearchSpace
-from harness.errors import BadInput, HarnessError, TrialsFailed
+from harness.errors import BadInput, HarnessError, Refused, TrialsFailed
 from harness.execute.base import Event, Executor, Job, Message
 from harness.files import read_json, write_json
-from harness.study import StratumStudy
+from harness.study import Proposal, StratumStudy
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record, as_past, now, read_records, trial_uid, write_record
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
@@ -55,6 +55,7 @@ class Controller:
         mirror: Mirror,
         screen: Screen,
         interrupted: Callable[[], bool],
+        hub_weights: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.space, self.facts, self.generation = space, facts, generation
         self.executor, self.studies, self.mirror, self.screen = executor, studies, mirror, screen
@@ -74,6 +75,8 @@ class Controller:
         self._titles: dict[str, str] = {}
         self._spent_s = generation.wall_s()
         self._started = self._clock_written = time.monotonic()
+        self._wall_s: float | None = None
+        self._to_fetch, self._fetching = deque(hub_weights), 0
         self._waiting = deque(self._reconcile())
 
     @property
@@ -85,10 +88,12 @@ class Controller:
             for name in self.strata
         )
 
-    def run(self) -> None:
-        """Train until done, out of time, interrupted or stopped by a fault."""
+    def run(self, *, wall_s: float | None = None) -> None:
+        """Train until done or out of time, then export; or until interrupted, or stopped by a fault."""
+        self._wall_s = wall_s
+        self.out_of_time = self._is_out_of_time()
         with self.screen.sweep():
-            while not (self.interrupted() or self.out_of_time or self.fatal):
+            while not (self.interrupted() or self.fatal):
                 self._fill_slots()
                 if not self._running:
                     break
@@ -103,7 +108,7 @@ class Controller:
         for uid, record in sorted(self.records.items(), key=lambda item: item[1].number):
             folder = self._folder(uid)
             if not record.is_final:
-                if folder.complete:  # killed between the manifest and the record
+                if folder.accept_finished():  # killed between the worker's last word and the record
                     record = self._completed(record, folder)
                 else:
                     record = record.model_copy(update={"state": "waiting"})
@@ -127,7 +132,26 @@ class Controller:
             self._running[job] = Running(name=self._name(job), epochs=spec_epochs)
             self.executor.submit(job)
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        started = Counter(record.stratum for record in self.records.values())
+        full = all(name in self._exhausted or started[name] >= self.space.budget.trials for name in self.strata)
+        return full and all(record.is_final for record in self.records.values())
+
     def _next_job(self) -> Job | None:
+        if not self.out_of_time and not self.finished:
+            if self._to_fetch:
+                self._fetching += 1
+                return Job(self.generation.path, task="fetch", weights=self._to_fetch.popleft())
+            if self._fetching:
+                return None  # no trial before the weights that any of them needs are there
+            job = self._next_training()
+            if job is not None:
+                return job
+        return self._next_export()
+
+    def _next_training(self) -> Job | None:
         if self._waiting:
             return self._attempt(self._waiting.popleft())
         started = Counter(record.stratum for record in self.records.values() if record.replicate_of is None)
@@ -135,30 +159,27 @@ class Controller:
         for name in sorted(self.strata, key=lambda stratum: started[stratum]):
             if started[name] >= self.space.budget.trials or name in self._exhausted:
                 continue
-            assignment = self.studies[name].propose()
-            if assignment is None:
+            proposal = self.studies[name].propose()
+            if proposal is None:
                 self._exhausted.add(name)
                 continue
-            return self._attempt(self._new_trial(self.strata[name], assignment, number=started[name]))
-        return self._next_export()
+            return self._attempt(self._new_trial(self.strata[name], proposal, number=started[name]))
+        return None
 
-    def _new_trial(self, stratum: Stratum, assignment: Assignment, *, number: int) -> str:
+    def _new_trial(self, stratum: Stratum, proposal: Proposal, *, number: int) -> str:
         uid = trial_uid(stratum.name, number)
-        spec = resolve(self.space, self.facts, assignment, seed=self.space.seed)
-        baselines = [(values, mark) for values, mark in baselines_of(self.space, stratum)]
-        given = next(
-            (mark or "" for values, mark in baselines if all(assignment.get(k) == v for k, v in values.items())),
-            None,
-        )
+        spec = resolve(self.space, self.facts, proposal.assignment, seed=self.space.seed)
+        row = proposal.baseline_row
         record = Record(
             uid=uid,
             sweep=self.space.name,
             generation=self.generation.number,
             stratum=stratum.name,
             number=number,
-            parameters=assignment,
-            baseline=given is not None,
-            mark=given or None,
+            parameters=proposal.assignment,
+            baseline=row is not None,
+            baseline_row=row,
+            mark=None if row is None else baselines_of(self.space, stratum)[row][1],
             seed=spec.seed,
             fingerprint=spec.fingerprint,
             created=now(),
@@ -166,15 +187,12 @@ class Controller:
         self._folder(uid).path.mkdir(parents=True, exist_ok=True)
         self._folder(uid).write_spec(spec)
         self._save(record)
-        self.studies[stratum.name].started(uid, assignment)
+        self.studies[stratum.name].started(uid, proposal.assignment)
         return uid
 
     def _attempt(self, uid: str) -> Job:
         folder = self._folder(uid)
-        attempts = folder.attempts()
-        number = attempts[-1].number + 1 if attempts else 1
-        folder.attempt(number).path.mkdir(parents=True)
-        return Job(folder.path, number)
+        return Job(folder.path, folder.new_attempt().number)
 
     def _handle_all(self, messages: list[Message]) -> None:
         for message in messages:
@@ -197,7 +215,13 @@ class Controller:
                 del self._running[job]
                 if event["message"] is not None:
                     self.screen.note(f"export  {running.name}: {event['message']}")
-        self.mirror.touch(TrialFolder(job.folder))
+            case "fetched":
+                del self._running[job]
+                self._fetching -= 1
+                if event["message"] is not None:
+                    self.fatal = Refused(event["message"])
+        if job.task != "fetch":
+            self.mirror.touch(TrialFolder(job.folder))
 
     def _on_epoch(self, job: Job, running: Running, event: Event) -> None:
         uid, objective = job.folder.name, event["objective"]
@@ -247,7 +271,11 @@ class Controller:
         if job.task == "export":
             self.screen.note(f"export  {self._name(job)}: {event['message']}")
             return
+        if job.task == "fetch":
+            self.fatal = HarnessError(event["message"])
+            return
         self._lost[uid] += 1
+        self._pruning.discard(uid)
         record = self.records[uid]
         if self._lost[uid] >= MAX_LOST:
             self._fail(record, "lost", event["message"])
@@ -258,9 +286,10 @@ class Controller:
 
     def _fail(self, record: Record, cause: str, message: str) -> None:
         self._end(record.model_copy(update={"state": "failed", "cause": cause, "message": message, "finished": now()}))
-        if cause == "data":
-            self.fatal = BadInput(message)
-        self._same_failures.append(f"{cause}: {message}")
+        if cause in ("data", "refused"):
+            self.fatal = BadInput(message) if cause == "data" else Refused(message)
+        # The message about a lost worker names its log, one per slot: the same failure all the same.
+        self._same_failures.append(cause if cause == "lost" else f"{cause}: {message}")
         last = self._same_failures[-MAX_SAME_FAILURES:]
         if len(last) == MAX_SAME_FAILURES and len(set(last)) == 1:
             self.fatal = self.fatal or TrialsFailed(
@@ -317,16 +346,20 @@ class Controller:
                 self._save(self.records[job.folder.name].model_copy(update={"state": "waiting"}))
 
     def _tick(self) -> None:
-        elapsed = time.monotonic() - self._started
-        limit = self.space.budget.wall_s
-        if limit is not None and self._spent_s + elapsed >= limit:
+        if not self.out_of_time and self._is_out_of_time():
             self.out_of_time = True
+            for job in self._running:
+                if job.task == "train":
+                    self.executor.stop(job)
         if time.monotonic() - self._clock_written >= CLOCK_EVERY_S:
             self._write_clock()
         lines = [summary_line(self.records, self.wanted, self.space.objective.metric, self._started)]
         lines += [slot_line(running) for running in self._running.values()]
         trouble = self.mirror.status
         self.screen.show([*lines, *([f"  {trouble}"] if trouble else [])])
+
+    def _is_out_of_time(self) -> bool:
+        return self._wall_s is not None and self._spent_s + time.monotonic() - self._started >= self._wall_s
 
     def _write_clock(self) -> None:
         self._clock_written = time.monotonic()
@@ -341,6 +374,8 @@ class Controller:
         return TrialFolder(self.generation.trials / uid)
 
     def _name(self, job: Job) -> str:
+        if job.weights is not None:
+            return f"fetching {job.weights[1]} weights of {job.weights[0]}"
         title = self._title(self.records[job.folder.name])
         return f"exporting {title}" if job.task == "export" else title
 

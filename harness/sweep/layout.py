@@ -13,6 +13,7 @@ import psutil
 from harness.config.space import SearchSpace
 from harness.errors import BadInput, Refused
 from harness.files import read_json, write_json
+from harness.tracking.store import sqlite_uri
 from harness.trial.folder import TrialFolder
 
 # SQLite's locks do not hold there, so a database can break.
@@ -30,7 +31,7 @@ class Home:
     @property
     def optuna_url(self) -> str:
         """Optuna's default storage: SQLite in the home."""
-        return f"sqlite:///{self.path / 'optuna.db'}"
+        return sqlite_uri(self.path / "optuna.db")
 
     @property
     def stores(self) -> Path:
@@ -146,11 +147,6 @@ class GenerationFolder:
     def clock(self) -> Path:
         """Wall seconds spent so far, added up over restarts."""
         return self.path / "clock.json"
-
-    @property
-    def worker_logs(self) -> Path:
-        """What workers print."""
-        return self.path / "workers"
 
     @property
     def trials(self) -> Path:

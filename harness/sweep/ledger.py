@@ -30,6 +30,7 @@ class Record(Frozen):
     message: str | None = None
     parameters: dict[str, Any]  # strata axes and parameters; null where inactive
     baseline: bool = False
+    baseline_row: int | None = None  # which of the stratum's baselines it is
     mark: str | None = None
     replicate_of: str | None = None
     seed: int
@@ -91,4 +92,5 @@ def as_past(record: Record, path: Path) -> Past:
         state=record.state,
         value=record.value,
         reported=objectives(TrialFolder(path)),
+        baseline_row=record.baseline_row,
     )

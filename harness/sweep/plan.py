@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.cells import Assignment, combinations, has_open_range, is_active, resolve, strata_of
+from harness.config.cells import Assignment, combinations, is_active, open_ranges, resolve, strata_of
 from harness.config.space import SearchSpace
 from harness.config.spec import Cut, TrialSpec
 from harness.data.patches import store_bytes, validation_cut
@@ -36,7 +36,7 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, *, device: str, s
     strata: list[dict[str, Any]] = []
     for stratum in strata_of(space):
         count = sum(1 for _ in combinations(space, stratum))
-        trials = space.budget.trials if has_open_range(space) else min(space.budget.trials, count)
+        trials = space.budget.trials if open_ranges(space) else min(space.budget.trials, count)
         strata.append({"name": stratum.name, "combinations": count, "trials": trials})
     specs = _examples(space, prepared)
     patches = [_patch_counts(cut, prepared) for cut in dict.fromkeys(spec.dataset.cut for spec in specs)]

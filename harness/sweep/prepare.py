@@ -26,6 +26,7 @@ from harness.files import fingerprint, sha256_file, write_json
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 from harness.sweep.ledger import now
 from harness.sweep.vocabulary import labels_in_use
+from harness.tracking.store import printable
 
 PHANTOM = "phantom"
 
@@ -124,7 +125,7 @@ def open_generation(
         "generation": generation.number,
         "key": key,
         "created": earlier.get("created") or now(),
-        "command": list(command),
+        "command": [printable(argument) for argument in command],
         "yaml": yaml,
         "space": space.model_dump(mode="json"),
         "data": prepared.summary,

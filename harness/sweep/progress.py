@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -15,7 +14,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from harness.execute.base import Job
 from harness.sweep.ledger import Record
 
 
@@ -101,8 +99,3 @@ def finished_line(record: Record, name: str, result: Mapping[str, Any] | None) -
     if record.state == "pruned":
         return f"pruned  {name}: after epoch {record.pruned_epoch}"
     return f"{record.state:<7} {name}: {record.message or record.cause or ''}"
-
-
-def job_key(job: Job) -> tuple[Path, int, str]:
-    """A job by what it is about."""
-    return (job.folder, job.attempt, job.task)

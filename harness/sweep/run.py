@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 from harness.config.cells import strata_of
 from harness.config.space import SearchSpace
@@ -19,12 +19,14 @@ from harness.execute.base import Executor
 from harness.execute.devices import workplaces
 from harness.execute.inline import InlineExecutor
 from harness.execute.local import LocalExecutor
+from harness.execute.work import Workplace
 from harness.study import StratumStudy, open_storage
 from harness.sweep.controller import Controller
 from harness.sweep.layout import GenerationFolder, Home
 from harness.sweep.lock import held
 from harness.sweep.prepare import Prepared, open_generation, prepare_data
 from harness.sweep.progress import Screen
+from harness.sweep.vocabulary import hub_weights
 from harness.tracking.outbox import Projector
 from harness.tracking.store import tracking_store
 
@@ -73,100 +75,109 @@ def run_sweep(
     write_report: Callable[[GenerationFolder], Path],
 ) -> Outcome:
     """Run (or continue) a sweep to its end: trials, exports, report. Interrupted after a clean stop by a signal."""
-    sweep = home.sweep(space.name)
-    if request.storage is None:
+    if request.storage is None or tracking_store(home.path, os.environ).embedded:
         home.refuse_network_file_system()
-    with held(sweep), _signals() as interrupted:
-        places = workplaces(request.device, request.workers, stores=home.stores)
+    with held(home.sweep(space.name)), _Signals() as signals:
+        return _Run(space, home, request, screen, write_report, signals).to_end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of `run_sweep`."""
+
+    space: SearchSpace
+    home: Home
+    request: Request
+    screen: Screen
+    write_report: Callable[[GenerationFolder], Path]
+    signals: _Signals
+
+    def to_end(self) -> Outcome:
+        request, sweep = self.request, self.home.sweep(self.space.name)
+        places = workplaces(request.device, request.workers, stores=self.home.stores)
         places = places[:1] if request.executor == "inline" else places
-        announce(space, home, places[0].device, len(places), screen)
+        announce(self.space, self.home, places, self.screen)
         # Workers import torch while this process reads the data.
         executor: Executor = (
-            InlineExecutor(places[0], interrupted)
+            InlineExecutor(places[0], self.signals.came)
             if request.executor == "inline"
             else LocalExecutor(places, logs=sweep.path / "workers")
         )
         try:
-            prepared = prepare_data(space, home, screen)
-            generation = open_generation(sweep, space, prepared, yaml=request.yaml, command=request.command)
-            projector = Projector(generation.path, tracking_store(home.path, os.environ))
+            prepared = prepare_data(self.space, self.home, self.screen)
+            generation = open_generation(sweep, self.space, prepared, yaml=request.yaml, command=request.command)
+            projector = Projector(generation.path, tracking_store(self.home.path, os.environ))
             try:
-                return _run(
-                    space,
-                    prepared,
-                    generation,
-                    home,
-                    request,
-                    executor,
-                    projector,
-                    screen,
-                    write_report,
-                    interrupted,
-                )
+                controller = self._controller(prepared, generation, executor, projector)
+                return self._trained(controller, projector, devices=len({place.device for place in places}))
             finally:
                 projector.close()
         finally:
             executor.close()
 
-
-def _run(
-    space: SearchSpace,
-    prepared: Prepared,
-    generation: GenerationFolder,
-    home: Home,
-    request: Request,
-    executor: Executor,
-    projector: Projector,
-    screen: Screen,
-    write_report: Callable[[GenerationFolder], Path],
-    interrupted: Callable[[], bool],
-) -> Outcome:
-    storage = open_storage(request.storage or home.optuna_url)
-    studies = {
-        stratum.name: StratumStudy(
-            space, stratum, name=f"{space.name}/{stratum.name}/g{generation.number}", storage=storage
+    def _controller(
+        self, prepared: Prepared, generation: GenerationFolder, executor: Executor, projector: Projector
+    ) -> Controller:
+        space, storage = self.space, open_storage(self.request.storage or self.home.optuna_url)
+        studies = {
+            stratum.name: StratumStudy(
+                space, stratum, name=f"{space.name}/{stratum.name}/g{generation.number}", storage=storage
+            )
+            for stratum in strata_of(space)
+        }
+        return Controller(
+            space,
+            prepared.facts,
+            generation,
+            executor=executor,
+            studies=studies,
+            mirror=projector,
+            screen=self.screen,
+            interrupted=self.signals.came,
+            hub_weights=hub_weights(space),
         )
-        for stratum in strata_of(space)
-    }
-    controller = Controller(
-        space, prepared.facts, generation, executor=executor, studies=studies, mirror=projector, screen=screen,
-        interrupted=interrupted,
-    )  # fmt: skip
-    projector.sweep_changed("running")
-    for folder in generation.trial_folders():
-        projector.touch(folder)
-    controller.run()
-    if interrupted():
-        projector.sweep_changed("stopped")
-        projector.drain(DRAIN_AFTER_INTERRUPT_S)
-        raise Interrupted("stopped; the same command continues where this one was")
-    projector.sweep_changed("failed" if controller.fatal else "finished")
-    _catch_up(projector, screen)
-    if controller.fatal:
-        raise controller.fatal
-    if not controller.epochs_trained:
-        screen.note("nothing left to train: every trial of this sweep is finished (0 epochs)")
-    with screen.step("writing the report"):
-        report = write_report(generation)
-    projector.attach(report.parent)
-    _catch_up(projector, screen)
-    states = [record.state for record in controller.records.values()]
-    return Outcome(
-        generation=generation,
-        complete=states.count("complete"),
-        pruned=states.count("pruned"),
-        failed=states.count("failed"),
-        epochs_trained=controller.epochs_trained,
-        report=report,
-        out_of_time=controller.out_of_time,
-    )
+
+    def _trained(self, controller: Controller, projector: Projector, *, devices: int) -> Outcome:
+        """Train, bring MLflow up to date, write the report."""
+        projector.sweep_changed("running")
+        for folder in controller.generation.trial_folders():
+            projector.touch(folder)
+        with self.signals.held_back():
+            controller.run(wall_s=self.space.budget.wall_s(devices))
+        if self.signals.came():
+            projector.sweep_changed("stopped")
+            projector.drain(DRAIN_AFTER_INTERRUPT_S)
+            raise Interrupted("stopped; the same command continues where this one was")
+        projector.sweep_changed("failed" if controller.fatal else "finished")
+        _catch_up(projector, self.screen)
+        if controller.fatal is not None and not isinstance(controller.fatal, TrialsFailed):
+            raise controller.fatal
+        if controller.finished and not controller.epochs_trained:
+            self.screen.note("nothing left to train: every trial of this sweep is finished (0 epochs)")
+        with self.screen.step("writing the report"):
+            report = self.write_report(controller.generation)
+        projector.attach(report.parent)
+        _catch_up(projector, self.screen)
+        states = [record.state for record in controller.records.values()]
+        if controller.fatal is not None:
+            self.screen.note(str(controller.fatal))
+        return Outcome(
+            generation=controller.generation,
+            complete=states.count("complete"),
+            pruned=states.count("pruned"),
+            failed=states.count("failed"),
+            epochs_trained=controller.epochs_trained,
+            report=report,
+            out_of_time=controller.out_of_time,
+        )
 
 
-def announce(space: SearchSpace, home: Home, device: str, slots: int, screen: Screen) -> None:
+def announce(space: SearchSpace, home: Home, places: Sequence[Workplace], screen: Screen) -> None:
     """What is about to happen, and where everything goes."""
     store = tracking_store(home.path, os.environ)
+    slots = f"{len(places)} {'slots' if len(places) > 1 else 'slot'} on {places[0].device.split(':')[0]}"
     screen.note(f"sweep {space.name}: {len(strata_of(space))} strata, {space.budget.trials} trials each at most")
-    screen.note(f"home {home.path}; MLflow {store.printable}; {slots} {'slots' if slots > 1 else 'slot'} on {device}")
+    screen.note(f"home {home.path}; MLflow {store.printable}; {slots}")
     if space.replicate is not None:
         screen.note("note: `replicate` is read but not active yet; every row of the report is one seed")
     if space.claims:
@@ -185,22 +196,39 @@ def _catch_up(projector: Projector, screen: Screen) -> None:
         screen.note(f"MLflow: {failure}")
 
 
-@contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGINT, SIGTERM or SIGHUP came; a second one ends the process at once, as if nothing caught it."""
-    came = False
+class _Signals:
+    """What SIGINT, SIGTERM and SIGHUP do: end the command by Interrupted, or, while `held_back`, only be noted.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        for name in before:
-            signal.signal(name, signal.SIG_DFL)
+    A second one ends the process at once, as if nothing caught it; workers hear their pipe close.
+    """
 
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for name in before:
-        signal.signal(name, note)
-    try:
-        yield lambda: came
-    finally:
-        for name, handler in before.items():
+    def __init__(self) -> None:
+        self._came = self._held_back = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def came(self) -> bool:
+        """Whether one came."""
+        return self._came
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Within it, whoever works asks `came` and stops in good order."""
+        self._held_back = True
+        yield
+        self._held_back = False
+
+    def __enter__(self) -> _Signals:
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[name] = signal.signal(name, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
             signal.signal(name, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        for name in self._before:
+            signal.signal(name, signal.SIG_DFL)
+        if not self._held_back:
+            raise Interrupted("stopped; the same command continues where this one was")

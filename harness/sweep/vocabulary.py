@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.config.base import choose_from
-from harness.config.cells import DEFAULT_PATCH_PX, is_active
+from harness.config.cells import DEFAULT_PATCH_PX, is_active, strata_of
 from harness.config.labels import LabelMap
 from harness.config.load import Mistake
 from harness.config.space import SearchSpace
 from harness.errors import BadInput
-from harness.models.table import architectures, check_choice, check_input_px, encoders
+from harness.models.table import RANDOM, WEIGHT_FILES, architectures, check_choice, check_input_px, encoders
 from harness.scores import Scheme, metric_names, yardstick_refusal
+from harness.sweep.ledger import trial_uid
 
 _MODEL_AXES = ("architecture", "encoder", "encoder_weights", "decoder_channels")
 
@@ -70,7 +71,34 @@ def check_metrics(space: SearchSpace) -> Iterator[Mistake]:
                 yield path, f"{metric!r} is n/a under the label map {labels.name}: {reason}"
 
 
-CHECKS = (check_models, check_inputs, check_metrics)
+def check_class_weights(space: SearchSpace) -> Iterator[Mistake]:
+    """Listed class weights have one entry per class of every label map in use."""
+    listed = [(("train", "class_weights"), space.train.class_weights)]
+    if "class_weights" in space.parameters:
+        listed = [(("parameters", "class_weights"), w) for w in space.parameters["class_weights"].choices]
+    for path, weights in listed:
+        for labels in labels_in_use(space):
+            if isinstance(weights, list | tuple) and len(weights) != len(labels.classes):
+                yield path, f"{len(weights)} weights, but {labels.name} has {len(labels.classes)} classes"
+
+
+def check_folders(space: SearchSpace) -> Iterator[Mistake]:
+    """No two strata share the folder names of their trials, on file systems that ignore case either."""
+    names: dict[str, str] = {}
+    for stratum in strata_of(space):
+        stem = trial_uid(stratum.name, 0).casefold()
+        if stem in names:
+            yield ("strata",), f"{names[stem]} and {stratum.name} would share the folder {stem}; rename one"
+        names[stem] = stratum.name
+
+
+CHECKS = (check_models, check_inputs, check_metrics, check_class_weights, check_folders)
+
+
+def hub_weights(space: SearchSpace) -> list[tuple[str, str]]:
+    """Every (encoder, weights) that trials may ask of the hub."""
+    asked = [(choice["encoder"], choice["encoder_weights"]) for choice in _choices(space, _MODEL_AXES)]
+    return list(dict.fromkeys((e, w) for e, w in asked if e and w and w != RANDOM and not w.endswith(WEIGHT_FILES)))
 
 
 def labels_in_use(space: SearchSpace) -> list[LabelMap]:

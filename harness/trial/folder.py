@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,12 @@ class Attempt:
     def outputs(self) -> Path:
         """What becomes the trial's result if this attempt is accepted."""
         return self.path / "outputs"
+
+    @property
+    def ended_complete(self) -> bool:
+        """Whether its worker said that all outputs are there."""
+        events = self.read_events()
+        return bool(events) and events[-1]["event"] == "finished" and events[-1]["state"] == "complete"
 
     def append_event(self, event: dict[str, Any]) -> None:
         """Append one event and force it to disk."""
@@ -166,6 +173,20 @@ class TrialFolder:
         """The attempt of that number, there or not."""
         return Attempt(self.path / "attempts" / str(number))
 
+    def new_attempt(self) -> Attempt:
+        """The folder of the next attempt, made."""
+        earlier = self.attempts()
+        attempt = self.attempt(earlier[-1].number + 1 if earlier else 1)
+        attempt.path.mkdir(parents=True)
+        return attempt
+
+    def accept_finished(self) -> bool:
+        """Accept the newest attempt if it ended complete but nobody said so yet; whether the trial is complete now."""
+        attempts = self.attempts()
+        if not self.complete and attempts and attempts[-1].ended_complete:
+            self.accept(attempts[-1])
+        return self.complete
+
     def accept(self, attempt: Attempt) -> None:
         """Move an attempt's outputs up and write the manifest last. A second call finishes a broken first."""
         if self.complete:
@@ -173,6 +194,10 @@ class TrialFolder:
         for name in OUTPUTS:
             source = attempt.outputs / name
             if source.exists():
+                if (
+                    self.path / name
+                ).is_dir():  # of an attempt whose acceptance was cut short; a rename needs the place
+                    shutil.rmtree(self.path / name)
                 source.replace(self.path / name)
         fsync_folder(self.path)
         write_json(self.manifest, {"attempt": attempt.number, "sha256": dict(self._hashes())})

@@ -21,7 +21,7 @@ from harness.checkpoint import Checkpoint, CheckpointUnreadable, load_checkpoint
 from harness.config.spec import TrialSpec
 from harness.data.patches import non_homogeneous, open_store, patches_of, validation_cut
 from harness.data.tiger import Roi, read_cohort
-from harness.errors import BadInput, HarnessError
+from harness.errors import BadInput, HarnessError, Refused
 from harness.files import write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
@@ -74,11 +74,13 @@ def run_trial(
 
 
 def failure_cause(error: Exception) -> str:
-    """`nan`, `out_of_memory`, `data` or `error`."""
+    """`nan`, `out_of_memory`, `data`, `refused` or `error`."""
     if isinstance(error, NotFinite):
         return "nan"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error)):
         return "out_of_memory"
+    if isinstance(error, Refused):
+        return "refused"
     return "data" if isinstance(error, BadInput) else "error"
 
 

@@ -178,3 +178,48 @@ def test_halving_prunes_and_a_pruned_trial_does_not_rank(lab: Lab, phantom: Path
     assert all(row["rank"] is None for row in rows if row["state"] == "pruned")
     pruned = next(record for record in lab.records().values() if record["state"] == "pruned")
     assert max(lab.epochs(pruned["uid"])) < 9
+
+
+def test_a_trial_killed_while_being_accepted_is_accepted_at_the_next_start(lab: Lab, phantom: Path) -> None:
+    """The worker had finished; nothing is trained again, whether some files were moved or none."""
+    space = lab.write(phantom, trials=1)
+    inline = ("--executor", "inline", "--set", "strata={labels: [unicorn3]}")
+    assert lab.run("sweep", space, *inline).returncode == 0
+    (uid,) = lab.records()
+    folder = TrialFolder(lab.home / "sweeps/small/g1/trials" / uid)
+    folder.manifest.unlink()
+    outputs = folder.attempt(1).outputs
+    folder.result.rename(outputs / "result.json")
+    (outputs / "predictions").mkdir()
+    record = json.loads(folder.state_file.read_text())
+    folder.state_file.write_text(json.dumps({**record, "state": "running", "value": None, "accepted_attempt": None}))
+    again = lab.run("sweep", space, *inline)
+    assert again.returncode == 0, again.stderr
+    assert lab.epochs(uid) == [1]
+    assert lab.records()[uid]["value"] == record["value"]
+
+
+def test_a_used_up_budget_stops_training_exports_and_says_so(lab: Lab, phantom: Path) -> None:
+    """Two seconds of wall time: what runs is kept for a larger budget, a second start trains nothing."""
+    space = lab.write(phantom, epochs=500, trials=1, more="export: top:1\n")
+    local = ("--workers", "1", "--set", "strata={labels: [unicorn3]}")
+    first = lab.run("sweep", space, *local, "--set", "budget.wall=6s")
+    assert first.returncode == 5
+    assert "budget is used up" in first.stderr
+    (record,) = lab.records().values()
+    trained = lab.epochs(record["uid"])
+    assert record["state"] == "waiting"
+    second = lab.run("sweep", space, *local, "--set", "budget.wall=6s")
+    assert "budget is used up" in second.stderr
+    assert "nothing left to train" not in second.stderr
+    assert lab.epochs(record["uid"]) == trained
+
+
+def test_passwords_reach_no_file(lab: Lab, phantom: Path) -> None:
+    """A storage URL with a password is masked wherever the command is written down."""
+    space = lab.write(phantom, trials=1)
+    secret = f"sqlite:///{lab.path / 'other.db'}?password=s3cret-canary"
+    lab.run("sweep", space, "--executor", "inline", "--set", "strata={labels: [unicorn3]}", "--storage", secret)
+    written = [file for file in lab.path.rglob("*") if file.is_file() and file.name != "small.yaml"]
+    assert len(written) > 20
+    assert not [file for file in written if b"s3cret-canary" in file.read_bytes()]
