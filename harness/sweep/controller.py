@@ -14,10 +14,11 @@ from harness.errors import BadInput, HarnessError, Refused, TrialsFailed
 from harness.execute.base import Event, Executor, Job, Message
 from harness.files import read_json, write_json
 from harness.study import Proposal, StratumStudy
+from harness.sweep.exports import to_export
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record, as_past, now, read_records, trial_uid, write_record
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
-from harness.tracking.naming import run_name
+from harness.sweep.titles import Titles
 from harness.trial.folder import TrialFolder
 
 # A worker that dies takes its trial along this often before the trial counts as failed.
@@ -71,8 +72,7 @@ class Controller:
         self._same_failures: list[str] = []
         self._exhausted: set[str] = set()
         self._exported: set[str] = set()
-        self._varied = frozenset(name for name, p in space.parameters.items() if p.is_range or len(p.choices) > 1)
-        self._titles: dict[str, str] = {}
+        self._titles = Titles(space, generation)
         self._spent_s = generation.wall_s()
         self._started = self._clock_written = time.monotonic()
         self._wall_s: float | None = None
@@ -129,7 +129,7 @@ class Controller:
                 folder = TrialFolder(job.folder)
                 spec_epochs = folder.read_spec().train.epochs
                 self._save(self.records[folder.uid].model_copy(update={"state": "running"}))
-            self._running[job] = Running(name=self._name(job), epochs=spec_epochs)
+            self._running[job] = Running(name=self._titles.of_job(job, self.records), epochs=spec_epochs)
             self.executor.submit(job)
 
     @property
@@ -269,7 +269,7 @@ class Controller:
 
     def _on_lost(self, uid: str, job: Job, event: Event) -> None:
         if job.task == "export":
-            self.screen.note(f"export  {self._name(job)}: {event['message']}")
+            self.screen.note(f"export  {self._titles.of_job(job, self.records)}: {event['message']}")
             return
         if job.task == "fetch":
             self.fatal = HarnessError(event["message"])
@@ -280,7 +280,8 @@ class Controller:
         if self._lost[uid] >= MAX_LOST:
             self._fail(record, "lost", event["message"])
         else:
-            self.screen.note(f"lost    {self._name(job)}: {event['message']}; it continues from its last epoch")
+            title = self._titles.of_job(job, self.records)
+            self.screen.note(f"lost    {title}: {event['message']}; it continues from its last epoch")
             self._save(record.model_copy(update={"state": "waiting"}))
             self._waiting.append(uid)
 
@@ -306,7 +307,7 @@ class Controller:
         self.studies[record.stratum].finished(record.uid, record.state, record.value)
         folder = self._folder(record.uid)
         result = read_json(folder.result) if record.state == "complete" else None
-        self.screen.note(finished_line(record, self._title(record), result))
+        self.screen.note(finished_line(record, self._titles.of(record), result))
 
     def _next_export(self) -> Job | None:
         """The next model to export: under `top:k` once the search is over, under `all` as soon as slots are free."""
@@ -314,25 +315,11 @@ class Controller:
         wanted = self.space.export
         if wanted == "none" or (wanted != "all" and training):
             return None
-        for record in self._to_export():
+        for record in to_export(self.space, self.records.values()):
             if record.uid not in self._exported and not self._folder(record.uid).mlflow_model.exists():
                 self._exported.add(record.uid)
                 return Job(self._folder(record.uid).path, task="export")
         return None
-
-    def _to_export(self) -> list[Record]:
-        complete = [
-            record for record in self.records.values() if record.state == "complete" and record.value is not None
-        ]
-        if self.space.export == "all":
-            return complete
-        top = int(self.space.export.removeprefix("top:"))
-        sign = -1.0 if self.space.objective.goal == "maximize" else 1.0
-        chosen: list[Record] = []
-        for name in self.strata:
-            members = [record for record in complete if record.stratum == name]
-            chosen += sorted(members, key=lambda record: sign * (record.value or 0.0))[:top]
-        return chosen
 
     def _stop_running(self) -> None:
         """Ask what still runs to stop; after a while the rest is cut off. All of it continues at the next start."""
@@ -372,17 +359,3 @@ class Controller:
 
     def _folder(self, uid: str) -> TrialFolder:
         return TrialFolder(self.generation.trials / uid)
-
-    def _name(self, job: Job) -> str:
-        if job.weights is not None:
-            return f"fetching {job.weights[1]} weights of {job.weights[0]}"
-        title = self._title(self.records[job.folder.name])
-        return f"exporting {title}" if job.task == "export" else title
-
-    def _title(self, record: Record) -> str:
-        """The name that the trial has in MLflow, too."""
-        if record.uid not in self._titles:
-            fixed = self._folder(record.uid).read_spec().parameters()
-            varied = {name: value for name, value in record.parameters.items() if name in self._varied}
-            self._titles[record.uid] = run_name({**fixed, **record.parameters}, varied=varied)
-        return self._titles[record.uid]
