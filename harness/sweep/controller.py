@@ -340,7 +340,7 @@ class Controller:
                     self.executor.stop(job)
         if time.monotonic() - self._clock_written >= CLOCK_EVERY_S:
             self._write_clock()
-        lines = [summary_line(self.records, self.wanted, self.space.objective.metric, self._started)]
+        lines = [summary_line(self.records, self.wanted, self.space.objective, self._started)]
         lines += [slot_line(running) for running in self._running.values()]
         trouble = self.mirror.status
         self.screen.show([*lines, *([f"  {trouble}"] if trouble else [])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from harness.config.spec import Objective
 from harness.sweep.ledger import Record
 
 
@@ -79,15 +80,26 @@ def slot_line(running: Running) -> str:
     return f"  {running.name}  {at}{score}  {time.monotonic() - running.since:.0f} s"
 
 
-def summary_line(records: Mapping[str, Record], wanted: int, metric: str, started: float) -> str:
-    """`18 of 24 trials, 2 running; best val/iou .612; 95 s`."""
+def summary_line(records: Mapping[str, Record], wanted: int, objective: Objective, started: float) -> str:
+    """`18 of 24 trials, 2 running; best val/iou: tiger7 .412, unicorn3 .612; 95 s`."""
     final = [record for record in records.values() if record.is_final]
     running = sum(record.state == "running" for record in records.values())
-    values = [record.value for record in final if record.state == "complete" and record.value is not None]
-    best = f"; best {metric} {max(values):.3f}" if values else ""
     failed = sum(record.state == "failed" for record in final)
     trouble = f", {failed} failed" if failed else ""
-    return f"{len(final)} of {wanted} trials, {running} running{trouble}{best}; {time.monotonic() - started:.0f} s"
+    best = best_so_far(final, objective)
+    shown = f"; best {objective.metric}: {best}" if best else ""
+    return f"{len(final)} of {wanted} trials, {running} running{trouble}{shown}; {time.monotonic() - started:.0f} s"
+
+
+def best_so_far(records: Iterable[Record], objective: Objective) -> str:
+    """The best objective of each label map: scores of different classes are not one ranking."""
+    best: dict[str, float] = {}
+    for record in records:
+        if record.state == "complete" and record.value is not None:
+            labels = str(record.parameters.get("labels") or "")
+            if objective.better(record.value, best.get(labels)):
+                best[labels] = record.value
+    return ", ".join(f"{labels} {value:.3f}".strip() for labels, value in sorted(best.items()))
 
 
 def finished_line(record: Record, name: str, result: Mapping[str, Any] | None) -> str:
