@@ -1,12 +1,7 @@
-"""A trial's pictures: confusion matrices, a gallery of regions, curves. Computed, then drawn, then written.
-
-matplotlib is imported when something is drawn, and without pyplot: no global state, no window.
-"""
+"""A trial's pictures: confusion matrices, a gallery of regions, curves. Computed, then drawn, then written."""
 
 from __future__ import annotations
 
-import io
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +11,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config.palette import CORRECT_RGB, UNDEFINED_RGB, WRONG_RGB, class_colours, hex_colour
+from harness.config.palette import CORRECT_RGB, UNDEFINED_RGB, WRONG_RGB, hex_colour
 from harness.data.png import read_image
+from harness.drawing import (
+    FAINT,
+    INK,
+    Rgb,
+    as_picture,
+    canvas,
+    class_marks,
+    coloured,
+    drawn,
+    short_count,
+    shortened,
+    wrapped,
+)
 from harness.files import write_bytes, write_json
 from harness.scores import Matrix, RoiMatrices, Scheme, class_confusion, pooled, score_matrix
 
@@ -27,13 +35,8 @@ if TYPE_CHECKING:  # torch stays out, so that a report may draw with these too
 
     from harness.train import FitResult, TrialData
 
-Rgb = NDArray[np.uint8]
-
-DPI = 110
 GALLERY_SIDE_PX = 400  # regions are shrunk to this before drawing; a whole one may have 25 megapixels
 GALLERY_WIDTH_IN = 2.45  # of one picture
-INK = "#222222"
-FAINT = "#9a9a9a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def confusion_figure(confusion: Confusion, title: str) -> Figure:
     """Percent of the true class in each cell, its pixels below; darker is more."""
     percent, counts = confusion.percent, confusion.counts
     height, width = counts.shape
-    figure = _figure(2.1 + 0.95 * width, 1.5 + 0.72 * height)
+    figure = canvas(2.1 + 0.95 * width, 1.5 + 0.72 * height)
     axes = figure.subplots()
     axes.imshow(np.nan_to_num(percent), cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for row in range(height):
@@ -146,9 +149,9 @@ def confusion_figure(confusion: Confusion, title: str) -> Figure:
             text = "n/a" if np.isnan(share) else f"{share:.1f} %\n{short_count(counts[row, column])}"
             colour = "white" if share > 55 else INK if counts[row, column] else FAINT
             axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=colour)
-    axes.set_xticks(range(width), [_wrapped(name) for name in confusion.columns], fontsize=9)
+    axes.set_xticks(range(width), [wrapped(name) for name in confusion.columns], fontsize=9)
     totals = counts.sum(axis=1)
-    labels = [f"{_wrapped(name)}\n({short_count(n)} px)" for name, n in zip(confusion.rows, totals, strict=True)]
+    labels = [f"{wrapped(name)}\n({short_count(n)} px)" for name, n in zip(confusion.rows, totals, strict=True)]
     axes.set_yticks(range(height), labels, fontsize=9)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -162,36 +165,29 @@ def gallery_figure(rows: Sequence[GalleryRow], columns: Sequence[str]) -> Figure
     """One line per region: image, truth, prediction, errors."""
     from matplotlib.patches import Patch
 
-    colours = class_colours([name for name in columns if name != "undefined"])
-    table = np.zeros((256, 3), np.uint8)
-    table[0] = UNDEFINED_RGB
-    table[1 : len(colours) + 1] = list(colours.values())
+    names = [name for name in columns if name != "undefined"]
     heights = [min(max(GALLERY_WIDTH_IN * row.truth_HW.shape[0] / row.truth_HW.shape[1], 1.2), 3.6) for row in rows]
-    figure = _figure(4 * GALLERY_WIDTH_IN + 0.5, sum(heights) + 0.28 * len(rows) + 1.0)
+    figure = canvas(4 * GALLERY_WIDTH_IN + 0.5, sum(heights) + 0.28 * len(rows) + 1.0)
     axes = figure.subplots(max(len(rows), 1), 4, squeeze=False, height_ratios=heights or None)
     for ax in axes.flat:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.spines[:].set_color("#999999")
+        as_picture(ax)
     for line, row in zip(axes, rows, strict=False):
-        truth, predicted = table[row.truth_HW], table[row.predicted_HW]
+        truth, predicted = coloured(row.truth_HW, names), coloured(row.predicted_HW, names)
         pictures = (row.image_HWC, truth, predicted, error_map(row.truth_HW, row.predicted_HW))
         for ax, picture in zip(line, pictures, strict=True):
             ax.imshow(picture)
         line[0].set_ylabel(f"{row.rank}\nIoU {row.iou:.3f}", fontsize=9)
-        line[0].set_xlabel(_shortened(row.name), fontsize=7, color="#666666", labelpad=2)
+        line[0].set_xlabel(shortened(row.name), fontsize=7, color="#666666", labelpad=2)
     for ax, title in zip(axes[0], ("image", "truth", "prediction", "errors"), strict=True):
         ax.set_title(title, fontsize=10)
-    marks = [Patch(facecolor=hex_colour(c), label=_spoken(name)) for name, c in colours.items()]
-    marks.append(Patch(facecolor="white", edgecolor="#999999", label="undefined"))
-    marks.append(Patch(facecolor=hex_colour(WRONG_RGB), label="wrong"))
+    marks = [*class_marks(names), Patch(facecolor=hex_colour(WRONG_RGB), label="wrong")]
     figure.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=8.5, frameon=False)
     return figure
 
 
 def curves_figure(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     """Losses, exact validation scores and the learning rate by epoch; the best epoch is marked."""
-    figure = _figure(10.2, 3.1)
+    figure = canvas(10.2, 3.1)
     loss, score, rate = figure.subplots(1, 3, width_ratios=(1.15, 1.15, 0.8))
     lines = (
         (loss, "loss", (("train/loss", "training", "#0072b2"), ("val/loss", "validation", "#d55e00"))),
@@ -213,27 +209,6 @@ def curves_figure(history: Sequence[Mapping[str, float]], best_epoch: int) -> Fi
     rate.set_yscale("log")
     score.set_ylim(0, 1)
     return figure
-
-
-def drawn(figure: Figure) -> bytes:
-    """The figure as PNG bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
-
-
-def short_count(pixels: int) -> str:
-    """`950`, `12k`, `3.4M`: a count that fits a cell; confusion.json has the exact one."""
-    for unit, size in (("M", 1_000_000), ("k", 1_000)):
-        if pixels >= size:
-            return f"{pixels / size:.1f}{unit}" if pixels < 10 * size else f"{pixels / size:.0f}{unit}"
-    return str(pixels)
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
 
 
 def _line(axes: Axes, history: Sequence[Mapping[str, float]], name: str, label: str, colour: str) -> None:
@@ -278,15 +253,3 @@ def _classes_of(source_HW: NDArray[np.uint8], scheme: Scheme) -> NDArray[np.uint
     for source_id in scheme.source_ids:
         table[source_id] = scheme.labels.class_of(source_id) or 0
     return table[source_HW]
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _wrapped(name: str) -> str:
-    return textwrap.fill(_spoken(name), 10, break_long_words=False)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:19]}…{name[-19:]}"

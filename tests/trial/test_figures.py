@@ -7,6 +7,7 @@ import numpy as np
 
 from harness.config.labels import BUILTIN
 from harness.config.palette import KNOWN, class_colours
+from harness.drawing import drawn
 from harness.scores import RoiMatrices, Scheme
 from harness.trial.figures import (
     GalleryRow,
@@ -14,10 +15,8 @@ from harness.trial.figures import (
     confusion,
     confusion_figure,
     curves_figure,
-    drawn,
     error_map,
     gallery_figure,
-    short_count,
 )
 
 SCHEME = Scheme(tuple(range(8)), BUILTIN["unicorn3"])
@@ -89,13 +88,6 @@ def test_known_classes_keep_their_colour_in_every_map() -> None:
 def test_more_unknown_classes_than_colours_still_draw() -> None:
     """Thirty classes: colours repeat, no error."""
     assert len(class_colours([f"class {i}" for i in range(30)])) == 30
-
-
-def test_counts_fit_a_cell() -> None:
-    """At most four characters."""
-    assert [short_count(n) for n in (0, 950, 1200, 12_345, 999_400, 3_400_000, 71_000_000)] == [
-        "0", "950", "1.2k", "12k", "999k", "3.4M", "71M",
-    ]  # fmt: skip
 
 
 def test_figures_are_png_of_a_sane_size() -> None:
