@@ -8,11 +8,12 @@ others train 0 like any class.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
+from harness.config.imported import ImportedPart, call_part
 from harness.config.labels import IGNORE
 from harness.errors import BadInput
 
@@ -37,7 +38,7 @@ _Term = Callable[[_Pixels, Tensor, int], Tensor]
 
 
 def build_loss(
-    loss: Mapping[str, float],
+    loss: Mapping[str, float] | ImportedPart,
     *,
     classes: int,
     class_weights: tuple[float, ...] | None,
@@ -48,8 +49,11 @@ def build_loss(
     `classes` is the number of logits. `class_weights` has one entry per class of the label map (under
     `as_paper` class `undefined` weighs 1): they weigh pixels by their true class in cross-entropy and focal,
     and the terms of the mean over classes in Jaccard and Dice. The loss of a batch without a defined pixel is
-    0, its gradient too.
+    0, its gradient too. An imported part is called as `function(classes=..., ignore_index=IGNORE)` and returns the
+    loss function.
     """
+    if isinstance(loss, ImportedPart):
+        return cast(LossFunction, call_part(loss, classes=classes, ignore_index=IGNORE))
     unknown = [name for name in loss if name not in _TERMS]
     if unknown or not loss:
         raise BadInput(f"loss {', '.join(map(repr, unknown)) or '{}'} is unknown; choose from {', '.join(_TERMS)}")

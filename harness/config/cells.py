@@ -118,6 +118,12 @@ def open_ranges(space: SearchSpace) -> frozenset[str]:
     return frozenset(name for name, p in space.parameters.items() if p.is_range and p.steps is None)
 
 
+def at_lower_ends(space: SearchSpace, cell: Assignment) -> Assignment:
+    """A combination with every open range at its lower end: one that can be resolved."""
+    open_here = {name for name in open_ranges(space) if is_active(space.parameters[name], cell)}
+    return {name: space.parameters[name].min if name in open_here else value for name, value in cell.items()}
+
+
 def baselines_of(space: SearchSpace, stratum: Stratum) -> list[tuple[Assignment, str | None]]:
     """The baseline rows that apply to a stratum, as (parameter values, mark)."""
     rows = []
@@ -135,7 +141,7 @@ def baselines_of(space: SearchSpace, stratum: Stratum) -> list[tuple[Assignment,
 
 def resolve(space: SearchSpace, facts: DataFacts, assignment: Assignment, *, seed: int) -> TrialSpec:
     """One combination as a TrialSpec; names in the file's vocabulary go to the part of the spec that owns them."""
-    chosen = {name: check_value(name, value, space.labels) for name, value in assignment.items() if value is not None}
+    chosen = {name: check_value(name, value, space) for name, value in assignment.items() if value is not None}
     data = {name: value for name, value in chosen.items() if name in DATA_KNOBS}
     patch_px = data.pop("patch_px", DEFAULT_PATCH_PX)
     cut = Cut(

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from harness.config.base import choose_from
+from harness.config.imported import ImportedPart
+from harness.config.space import SearchSpace
 from harness.config.spec import Cut, DatasetVariant, ModelSpec, TrainSpec
 
 # `input_px` and `stride` default to patch_px, so unlike in Cut they may be left out.
@@ -26,17 +28,22 @@ DATA_KNOBS: frozenset[str] = frozenset({"labels", "patches", "min_share", *Cut.m
 MODEL_KNOBS: frozenset[str] = frozenset(ModelSpec.model_fields)
 TRAIN_KNOBS: frozenset[str] = frozenset(TrainSpec.model_fields)
 
+# Knobs whose value may be a function of one's own.
+IMPORTABLE: frozenset[str] = frozenset({"architecture", "loss", "augment"})
+
 _LITERAL = ("literal_error", "enum")
 # {knob: adapter}: made once, they take a few milliseconds each.
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {}
 
 
-def check_value(knob: str, value: Any, labels: Mapping[str, object]) -> Any:
-    """The value as the knob's type; ValueError names what is allowed. `labels` are the label maps of the file."""
+def check_value(knob: str, value: Any, space: SearchSpace) -> Any:
+    """The value as the knob's type; ValueError names what is allowed. Label maps and imported parts are the file's."""
     if knob == "labels":
-        if value not in labels:
-            raise ValueError(f"{value!r} is not a label map of this file; {choose_from(value, labels)}")
+        if value not in space.labels:
+            raise ValueError(f"{value!r} is not a label map of this file; {choose_from(value, space.labels)}")
         return value
+    if knob in IMPORTABLE and isinstance(value, str) and value in space.imports:
+        return space.imports[value]
     try:
         return _adapter(knob).validate_python(value)
     except ValidationError as error:
@@ -61,6 +68,8 @@ def is_numeric(knob: str) -> type[int] | type[float] | None:
 
 def label_of(value: Any) -> str | int | float | bool | None:
     """A value as Optuna, MLflow and people see it: scalars as they are, `cross_entropy+0.5*dice` for a weighted sum."""
+    if isinstance(value, ImportedPart):
+        return value.name
     if isinstance(value, Mapping):
         return "+".join(name if weight == 1 else f"{weight:g}*{name}" for name, weight in value.items())
     if isinstance(value, list | tuple):

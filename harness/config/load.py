@@ -19,6 +19,7 @@ from harness.config.base import (
     with_override,
 )
 from harness.config.cells import baselines_of, combinations, in_order, is_active, meets_rules, strata_of
+from harness.config.gather import gather_imports
 from harness.config.knobs import KNOBS, TRAIN_KNOBS, check_value, is_numeric, label_of
 from harness.config.rules import parse_rule
 from harness.config.space import Parameter, SearchSpace
@@ -38,7 +39,7 @@ def load_space(path: Path, *, overrides: Sequence[tuple[str, Any]] = (), checks:
         document = with_override(document, ("name",), safe_name(path.stem))
     for key, value in overrides:
         document = with_override(document, tuple(key.split(".")), value)
-    return space_of(document, checks=checks)
+    return space_of(document, checks=checks, folders=(path.resolve().parent, Path.cwd()))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -49,13 +50,16 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parse_value(value)
 
 
-def space_of(document: Document, *, checks: Sequence[Check] = ()) -> SearchSpace:
-    """A parsed document as a SearchSpace; BadInput lists every mistake of structure and of meaning."""
+def space_of(document: Document, *, checks: Sequence[Check] = (), folders: Sequence[Path] = ()) -> SearchSpace:
+    """A parsed document as a SearchSpace; BadInput lists every mistake of structure and of meaning.
+
+    `folders` are where imported parts are looked for.
+    """
+    document, problems = gather_imports(document, folders)
     try:
         space = SearchSpace.model_validate(document.values)
-        problems: list[str] = []
     except ValidationError as error:
-        problems = problems_of(document, error, SearchSpace)
+        problems += problems_of(document, error, SearchSpace)
         # Look past the broken places, so that mistakes of meaning elsewhere are listed in the same go.
         repaired, removed = _repaired(document.values, failing_paths(error))
         try:
@@ -104,7 +108,7 @@ def _check_parameters(space: SearchSpace) -> Iterator[Mistake]:
         if name in TRAIN_KNOBS and name in space.train.model_fields_set - {"monitor"}:
             yield path, "is also set in `train`; keep one of the two"
         if parameter.is_range:
-            yield from _check_range(path, name, parameter, grid=space.method == "grid")
+            yield from _check_range(space, path, name, parameter, grid=space.method == "grid")
         else:
             single = parameter.values is None
             yield from _check_values(
@@ -127,7 +131,7 @@ def _check_values(
             yield at, "null stands for an inactive parameter and cannot be searched; leave it out, or use `when`"
             continue
         try:
-            label = label_of(check_value(knob, value, space.labels))
+            label = label_of(check_value(knob, value, space))
         except ValueError as error:
             yield at, str(error)
             continue
@@ -136,7 +140,9 @@ def _check_values(
         seen.add((type(label), label))
 
 
-def _check_range(path: KeyPath, name: str, parameter: Parameter, *, grid: bool) -> Iterator[Mistake]:
+def _check_range(
+    space: SearchSpace, path: KeyPath, name: str, parameter: Parameter, *, grid: bool
+) -> Iterator[Mistake]:
     number = is_numeric(name)
     if number is None:
         yield path, "takes `values`, not a range: it is not a number"
@@ -144,7 +150,7 @@ def _check_range(path: KeyPath, name: str, parameter: Parameter, *, grid: bool) 
     for end in ("min", "max"):
         bound = getattr(parameter, end)
         try:
-            check_value(name, number(bound), {})
+            check_value(name, number(bound), space)
         except ValueError as error:
             yield (*path, end), str(error)
         if number is int and bound != int(bound):

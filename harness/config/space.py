@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.config.base import Frozen
+from harness.config.imported import ImportedPart, without_places
 from harness.config.labels import BUILTIN, LabelMap
 from harness.config.rules import Rule, parse_rule
 from harness.config.spec import Objective, TrainSpec
@@ -155,6 +156,7 @@ class SearchSpace(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataSource
     labels: dict[Annotated[str, Field(pattern=NAME_PATTERN)], LabelMap]
+    imports: dict[str, ImportedPart] = {}  # your own parts by name; `config/load.py` gathers them from the file
     strata: dict[str, tuple[Any, ...]] = {}
     parameters: dict[str, Parameter] = {}
     rules: tuple[str, ...] = ()
@@ -197,7 +199,7 @@ class SearchSpace(Frozen):
         """Hash of what is computed: equal keys belong to one generation. Names and budgets are not part of it."""
         apart = {"name", "budget", "replicate", "claims", "export"}
         dumped = self.model_dump(mode="json", exclude=apart)
-        return fingerprint({**dumped, "data": {**dumped["data"], "root": None}})
+        return fingerprint(without_places({**dumped, "data": {**dumped["data"], "root": None}}))
 
 
 def _label_map(name: str, body: object) -> object:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from harness.config.base import Frozen
+from harness.config.imported import ImportedPart, is_import, without_places
 from harness.config.labels import LabelMap
 from harness.files import fingerprint
 
@@ -53,7 +54,7 @@ class DatasetVariant(Frozen):
 class ModelSpec(Frozen):
     """The network, by the names of `harness models`."""
 
-    architecture: str
+    architecture: str | ImportedPart
     encoder: str | None = None
     encoder_weights: str | None = None  # imagenet, random, or the path of a local file
     decoder_channels: tuple[Positive, ...] | None = None  # None: the architecture's own
@@ -65,7 +66,7 @@ class TrainSpec(Frozen):
     epochs: Positive = 50
     batch_size: Positive = 32
     learning_rate: Rate = 1e-3
-    loss: LossName | dict[LossName, Weight] = "jaccard"  # a mapping is a weighted sum
+    loss: LossName | ImportedPart | dict[LossName, Weight] = "jaccard"  # a mapping is a weighted sum
     class_weights: Literal["none", "balanced"] | tuple[Weight, ...] = "none"
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -73,7 +74,7 @@ class TrainSpec(Frozen):
     plateau_patience: Annotated[int, Field(ge=0)] = 5
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     stop_patience: Positive | None = 10  # epochs without a better monitor; null trains to the end
-    augment: Literal["paper", "none", "histology"] = "paper"
+    augment: Literal["paper", "none", "histology"] | ImportedPart = "paper"
     normalize: Literal["unit", "imagenet"] = "unit"
     undefined: Literal["ignore", "as_paper"] = "ignore"
     sampling: Literal["uniform", "balanced"] = "uniform"
@@ -81,8 +82,10 @@ class TrainSpec(Frozen):
     monitor: str = "val/iou"  # what plateau and early stopping watch
 
     @property
-    def loss_terms(self) -> dict[str, float]:
-        """The loss as weighted terms: `jaccard` is `{"jaccard": 1.0}`."""
+    def loss_terms(self) -> dict[str, float] | ImportedPart:
+        """The loss as weighted terms: `jaccard` is `{"jaccard": 1.0}`; an imported one as it is."""
+        if isinstance(self.loss, ImportedPart):
+            return self.loss
         return {self.loss: 1.0} if isinstance(self.loss, str) else {str(name): w for name, w in self.loss.items()}
 
 
@@ -111,7 +114,13 @@ class TrialSpec(Frozen):
     @property
     def fingerprint(self) -> str:
         """Hash of what decides the weights: the spec without the data's location."""
-        return fingerprint(self.model_dump(mode="json", exclude={"dataset": {"root"}}))
+        return fingerprint(without_places(self.model_dump(mode="json", exclude={"dataset": {"root"}})))
+
+    @property
+    def imported_parts(self) -> tuple[ImportedPart, ...]:
+        """The parts of the training that come from somebody's own Python files."""
+        parts = (self.model.architecture, self.train.loss, self.train.augment)
+        return tuple(part for part in parts if isinstance(part, ImportedPart))
 
     @property
     def classes(self) -> int:
@@ -126,4 +135,5 @@ class TrialSpec(Frozen):
             "patches": self.dataset.patches,
             "min_share": self.dataset.min_share,
         }
-        return {**flat, **dumped["dataset"]["cut"], **dumped["model"], **dumped["train"], "seed": self.seed}
+        values = {**flat, **dumped["dataset"]["cut"], **dumped["model"], **dumped["train"], "seed": self.seed}
+        return {key: value["name"] if is_import(value) else value for key, value in values.items()}

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.base import choose_from
+from harness.config.imported import ImportedPart, load_part
 from harness.errors import BadInput
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -40,8 +41,10 @@ class Augment(Protocol):
         ...
 
 
-def build_augment(policy: str, *, undefined_target: int) -> Augment:
+def build_augment(policy: str | ImportedPart, *, undefined_target: int) -> Augment:
     """The policy by name; pixels that it invents get `undefined_target` (in `paper` they reflect)."""
+    if isinstance(policy, ImportedPart):
+        return _imported(policy, undefined_target)
     if policy not in POLICIES:
         raise BadInput(f"train.augment: {policy!r} is not a policy; {choose_from(policy, POLICIES)}")
     return POLICIES[policy](undefined_target)
@@ -111,6 +114,27 @@ def _histology(undefined_target: int) -> Augment:
 
     return augment
 
+
+def _imported(part: ImportedPart, undefined_target: int) -> Augment:
+    """A person's own policy: `function(image_HWC, target_HW, rng=..., undefined_target=...)` gives the same shapes."""
+    function = load_part(part)
+
+    def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
+        rng = np.random.default_rng([seed, epoch, index])
+        # Copies: what a policy writes into must not be the store's own pages.
+        moved = function(image_HWC.copy(), target_HW.copy(), rng=rng, undefined_target=undefined_target, **part.options)
+        image, target = (np.ascontiguousarray(array) for array in moved)
+        if (image.shape, target.shape) != (image_HWC.shape, target_HW.shape) or {image.dtype, target.dtype} != {_UINT8}:
+            raise BadInput(
+                f"{part.target} gave arrays of {image.dtype} {image.shape} and {target.dtype} {target.shape}; "
+                f"expected uint8 {image_HWC.shape} and uint8 {target_HW.shape}"
+            )
+        return image, target
+
+    return augment
+
+
+_UINT8 = np.dtype(np.uint8)
 
 POLICIES: dict[str, Callable[[int], Augment]] = {"paper": _paper, "none": _none, "histology": _histology}
 

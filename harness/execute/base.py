@@ -9,17 +9,19 @@ from typing import Any, Literal, Protocol
 # An event of a trial (see harness.trial.run), or one of these:
 #   {"event": "lost", "message": ...}       the worker died; nothing more comes of this job
 #   {"event": "exported", "message": ...}   an export job ended; message is None, or why it failed
-#   {"event": "fetched", "message": ...}    the same of a fetch job
+#   {"event": "prepared", "message": ...}   the same of a fetch or try job
+#   {"event": "sketched", "message": ...}   the same of a sketch job
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing for a worker to do, with a trial folder or (to fetch weights from the hub) without."""
+    """One thing for a worker to do: train or export a trial (its folder), fetch weights from the hub, try imported
+    parts (a folder of specs), or sketch a sweep's own figures (the generation's folder)."""
 
     folder: Path
     attempt: int = 0
-    task: Literal["train", "export", "fetch"] = "train"
+    task: Literal["train", "export", "fetch", "try", "sketch"] = "train"
     weights: tuple[str, str] | None = None  # of a fetch: encoder, and which of the hub's weights
 
 

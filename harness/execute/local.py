@@ -114,7 +114,7 @@ def _received(worker: _Worker) -> list[Message]:
             found.append(_lost(worker))
             break
         found.append(Message(worker.job, event))
-        if event["event"] in ("finished", "exported", "fetched"):
+        if event["event"] in ("finished", "exported", "prepared", "sketched"):
             worker.job = None
     return found
 

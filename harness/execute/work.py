@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config.spec import TrialSpec
 from harness.errors import HarnessError
 from harness.execute.base import Event, Job
+from harness.files import read_json
 from harness.trial.folder import TrialFolder
 
 
@@ -33,7 +35,10 @@ def do_job(job: Job, place: Workplace, emit: Callable[[Event], None], should_sto
     """Do one job; what happens is told through `emit`. Exceptions are events, too."""
     folder = TrialFolder(job.folder)
     if job.weights is not None:
-        emit({"event": "fetched", "message": _fetch(*job.weights)})
+        emit({"event": "prepared", "message": _fetch(*job.weights)})
+        return
+    if job.task == "try":
+        emit({"event": "prepared", "message": _try(job.folder)})
         return
     if job.task == "export":
         emit({"event": "exported", "message": _export(folder)})
@@ -48,6 +53,17 @@ def _fetch(encoder: str, weights: str) -> str | None:
 
     try:
         fetch(encoder, weights)
+    except HarnessError as error:
+        return str(error)
+    return None
+
+
+def _try(specs: Path) -> str | None:
+    from harness.trial.tryout import try_parts
+
+    try:
+        for file in sorted(specs.glob("*.json")):
+            try_parts(TrialSpec.model_validate(read_json(file)))
     except HarnessError as error:
         return str(error)
     return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from harness.config.imported import ImportedPart, call_part
 from harness.config.spec import ModelSpec
 from harness.errors import BadInput
 from harness.models.table import RANDOM, check_choice, check_input_px, nearest
@@ -24,6 +25,8 @@ def build_model(spec: ModelSpec, *, classes: int, input_px: int | None = None) -
     that an encoder of fixed input size is found now. BadInput for what cannot work, Refused when the hub is
     out of reach.
     """
+    if isinstance(spec.architecture, ImportedPart):
+        return _imported_model(spec.architecture, classes, input_px)
     check_choice(spec.architecture, spec.encoder, spec.encoder_weights, spec.decoder_channels)
     if input_px is not None:
         check_input_px(spec.architecture, input_px)
@@ -41,6 +44,21 @@ def build_model(spec: ModelSpec, *, classes: int, input_px: int | None = None) -
         raise BadInput(f"{spec.architecture} over {spec.encoder}{at} does not work: {reason}") from error
     if spec.encoder is not None:
         load_encoder_weights(model.get_submodule("encoder"), spec.encoder, spec.encoder_weights or RANDOM)
+    return model
+
+
+def _imported_model(part: ImportedPart, classes: int, input_px: int | None) -> nn.Module:
+    """A person's own network: `function(classes=...)` returns a module from images_NCHW to logits_NKHW."""
+    model = call_part(part, classes=classes)
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"{part.target} returned a {type(model).__name__}; expected a torch.nn.Module")
+    if input_px is not None:
+        try:
+            _check_shape(model, classes, input_px)
+        except (ValueError, TypeError, AssertionError, RuntimeError, AttributeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            wanted = f"(N, 3, {input_px}, {input_px}) -> (N, {classes}, {input_px}, {input_px})"
+            raise BadInput(f"{part.target} at {input_px} px does not work: {reason}; expected {wanted}") from error
     return model
 
 

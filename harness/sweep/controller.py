@@ -56,7 +56,7 @@ class Controller:
         mirror: Mirror,
         screen: Screen,
         interrupted: Callable[[], bool],
-        hub_weights: Sequence[tuple[str, str]] = (),
+        first: Sequence[Job] = (),
     ) -> None:
         self.space, self.facts, self.generation = space, facts, generation
         self.executor, self.studies, self.mirror, self.screen = executor, studies, mirror, screen
@@ -76,7 +76,7 @@ class Controller:
         self._spent_s = generation.wall_s()
         self._started = self._clock_written = time.monotonic()
         self._wall_s: float | None = None
-        self._to_fetch, self._fetching = deque(hub_weights), 0
+        self._first, self._preparing = deque(first), 0
         self._waiting = deque(self._reconcile())
 
     @property
@@ -141,11 +141,11 @@ class Controller:
 
     def _next_job(self) -> Job | None:
         if not self.out_of_time and not self.finished:
-            if self._to_fetch:
-                self._fetching += 1
-                return Job(self.generation.path, task="fetch", weights=self._to_fetch.popleft())
-            if self._fetching:
-                return None  # no trial before the weights that any of them needs are there
+            if self._first:
+                self._preparing += 1
+                return self._first.popleft()
+            if self._preparing:
+                return None  # no trial before the weights and parts that any of them needs are there
             job = self._next_training()
             if job is not None:
                 return job
@@ -215,12 +215,12 @@ class Controller:
                 del self._running[job]
                 if event["message"] is not None:
                     self.screen.note(f"export  {running.name}: {event['message']}")
-            case "fetched":
+            case "prepared":
                 del self._running[job]
-                self._fetching -= 1
+                self._preparing -= 1
                 if event["message"] is not None:
-                    self.fatal = Refused(event["message"])
-        if job.task != "fetch":
+                    self.fatal = Refused(event["message"]) if job.task == "fetch" else BadInput(event["message"])
+        if job.task in ("train", "export"):
             self.mirror.touch(TrialFolder(job.folder))
 
     def _on_epoch(self, job: Job, running: Running, event: Event) -> None:
@@ -271,7 +271,7 @@ class Controller:
         if job.task == "export":
             self.screen.note(f"export  {self._titles.of_job(job, self.records)}: {event['message']}")
             return
-        if job.task == "fetch":
+        if job.task in ("fetch", "try"):
             self.fatal = HarnessError(event["message"])
             return
         self._lost[uid] += 1

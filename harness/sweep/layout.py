@@ -149,6 +149,16 @@ class GenerationFolder:
         return self.path / "clock.json"
 
     @property
+    def tryouts(self) -> Path:
+        """Specs with which imported parts are tried before the first trial."""
+        return self.path / "tryouts"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures of the data and of the networks of the whole sweep."""
+        return self.path / "figures"
+
+    @property
     def trials(self) -> Path:
         """One folder per trial."""
         return self.path / "trials"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.cells import Assignment, combinations, is_active, open_ranges, resolve, strata_of
+from harness.config.cells import at_lower_ends, combinations, open_ranges, resolve, strata_of
+from harness.config.knobs import label_of
 from harness.config.space import SearchSpace
 from harness.config.spec import Cut, TrialSpec
 from harness.data.patches import store_bytes, validation_cut
@@ -61,17 +62,8 @@ def _examples(space: SearchSpace, prepared: Prepared) -> list[TrialSpec]:
         if len(cells) > 200:
             cells = random.Random(space.seed).sample(cells, 200)
         for cell in cells:
-            row: Assignment = {
-                name: space.parameters[name].min if value is None and _is_open(space, name, cell) else value
-                for name, value in cell.items()
-            }
-            found.append(resolve(space, prepared.facts, row, seed=space.seed))
+            found.append(resolve(space, prepared.facts, at_lower_ends(space, cell), seed=space.seed))
     return found
-
-
-def _is_open(space: SearchSpace, name: str, cell: Assignment) -> bool:
-    parameter = space.parameters.get(name)
-    return parameter is not None and parameter.is_range and is_active(parameter, cell)
 
 
 def _patch_counts(cut: Cut, prepared: Prepared) -> dict[str, Any]:
@@ -108,7 +100,7 @@ def _estimate(
 ) -> tuple[tuple[str, ...], dict[str, float | int]]:
     from harness.trial.timing import time_steps  # imports torch
 
-    by_cost = {(spec.model.architecture, spec.model.encoder, spec.dataset.cut): spec for spec in specs}
+    by_cost = {(label_of(spec.model.architecture), spec.model.encoder, spec.dataset.cut): spec for spec in specs}
     chosen = list(by_cost.values())[:: max(1, -(-len(by_cost) // TIMED_AT_MOST))]
     seconds, weights, memory, timed = [], [], 0, []
     with steps.step(f"timing {len(chosen)} models on {device}") as on_progress:
@@ -119,7 +111,7 @@ def _estimate(
             seconds.append(epoch_s * spec.train.epochs * OVERHEAD)
             weights.append(4 * timing.parameters)
             memory = max(memory, timing.memory_bytes)
-            name = " ".join(filter(None, (spec.model.architecture, spec.model.encoder)))
+            name = " ".join(filter(None, (str(label_of(spec.model.architecture)), spec.model.encoder)))
             timed.append(
                 f"{name} at {spec.dataset.cut.input_px} px: {1 / timing.train_s_per_patch:.1f} patches/s, "
                 f"{epoch_s:.1f} s an epoch"

@@ -22,11 +22,11 @@ from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
 from harness.study import StratumStudy, open_storage
 from harness.sweep.controller import Controller
+from harness.sweep.firstjobs import first_jobs
 from harness.sweep.layout import GenerationFolder, Home
 from harness.sweep.lock import held
 from harness.sweep.prepare import Prepared, open_generation, prepare_data
 from harness.sweep.progress import Screen
-from harness.sweep.vocabulary import hub_weights
 from harness.tracking.outbox import Projector
 from harness.tracking.store import tracking_store
 
@@ -134,7 +134,7 @@ class _Run:
             mirror=projector,
             screen=self.screen,
             interrupted=self.signals.came,
-            hub_weights=hub_weights(space),
+            first=first_jobs(space, prepared.facts, generation),
         )
 
     def _trained(self, controller: Controller, projector: Projector, *, devices: int) -> Outcome:

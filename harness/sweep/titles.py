@@ -32,5 +32,7 @@ class Titles:
         """The trial's name, and what is done to it unless it is trained."""
         if job.weights is not None:
             return f"fetching {job.weights[1]} weights of {job.weights[0]}"
+        if job.task == "try":
+            return "trying imported parts"
         title = self.of(records[job.folder.name])
         return f"exporting {title}" if job.task == "export" else title

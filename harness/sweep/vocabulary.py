@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from harness.config.base import choose_from
 from harness.config.cells import DEFAULT_PATCH_PX, is_active, strata_of
+from harness.config.imported import ImportedPart
 from harness.config.labels import LabelMap
 from harness.config.load import Mistake
 from harness.config.space import SearchSpace
+from harness.config.spec import LossName
+from harness.data.augment import POLICIES
 from harness.errors import BadInput
 from harness.models.table import RANDOM, WEIGHT_FILES, architectures, check_choice, check_input_px, encoders
 from harness.scores import Scheme, metric_names, yardstick_refusal
 from harness.sweep.ledger import trial_uid
 
+LOSSES: tuple[str, ...] = get_args(LossName)
 _MODEL_AXES = ("architecture", "encoder", "encoder_weights", "decoder_channels")
+
+
+def check_imports(space: SearchSpace) -> Iterator[Mistake]:
+    """No imported part is called like one of ours, and own losses bring their own weights."""
+    ours = {*architectures(), *LOSSES, *POLICIES}
+    for name in space.imports:
+        if name in ours:
+            yield ("imports", name), f"{name!r} is the name of a part that comes along; give yours another `name`"
+    loss = space.parameters.get("loss")
+    own = isinstance(space.train.loss, ImportedPart) or bool(loss and set(space.imports) & set(map(str, loss.choices)))
+    if own and (space.train.class_weights != "none" or "class_weights" in space.parameters):
+        yield ("train", "class_weights"), "an imported loss takes no class_weights; pass them as its `options`"
 
 
 def check_models(space: SearchSpace) -> Iterator[Mistake]:
     """Every combination of architecture, encoder, weights and widths can make a model."""
     seen: set[str] = set()
     for choice in _choices(space, _MODEL_AXES):
+        if choice["architecture"] in space.imports:
+            if choice["encoder"] and (text := f"{choice['architecture']} is imported and takes no encoder") not in seen:
+                seen.add(text)
+                yield (_section(space, "encoder"), "encoder"), f"{text}; use `when: {{architecture: [...]}}`"
+            continue
         try:
             check_choice(
                 choice["architecture"],
@@ -92,7 +113,7 @@ def check_folders(space: SearchSpace) -> Iterator[Mistake]:
         names[stem] = stratum.name
 
 
-CHECKS = (check_models, check_inputs, check_metrics, check_class_weights, check_folders)
+CHECKS = (check_imports, check_models, check_inputs, check_metrics, check_class_weights, check_folders)
 
 
 def hub_weights(space: SearchSpace) -> list[tuple[str, str]]:

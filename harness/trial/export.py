@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from harness.config.knobs import label_of
 from harness.config.spec import TrialSpec
 from harness.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from harness.errors import BadInput
@@ -122,7 +123,7 @@ def _metadata(spec: TrialSpec, folder: TrialFolder) -> dict[str, Any]:
         "input_px": data.cut.input_px,
         "patch_px": data.cut.patch_px,
         "mpp": data.cut.mpp,
-        "architecture": spec.model.architecture,
+        "architecture": label_of(spec.model.architecture),
         "encoder": spec.model.encoder,
         "trial": folder.uid,
         "fingerprint": spec.fingerprint,
@@ -138,7 +139,7 @@ def _readme(spec: TrialSpec, folder: TrialFolder) -> str:
     cut = spec.dataset.cut
     as_paper = spec.train.undefined == "as_paper"
     return _README.format(
-        title=f"{spec.model.architecture} {spec.model.encoder or ''}, trial {folder.uid}".replace(" ,", ","),
+        title=f"{label_of(spec.model.architecture)} {spec.model.encoder or ''}, trial {folder.uid}".replace(" ,", ","),
         folder=folder.mlflow_model.name,
         outputs=spec.classes,
         input_px=cut.input_px,

@@ -1,0 +1,1 @@
+"""A lab's own parts, as docs/own-parts.md shows them."""
