@@ -149,6 +149,26 @@ class Replicate(Frozen):
     seeds: tuple[int, ...] = (101, 102, 103)
 
 
+class Reference(Frozen):
+    """A published result: printed beside ours, never ranked."""
+
+    name: str
+    labels: str  # the label map whose boards show it
+    scores: dict[Literal["iou", "dice", "loss"], Annotated[float, Field(allow_inf_nan=False)]]
+    note: str = "split unknown"
+
+
+class SourceItem(Frozen):
+    """A figure or table of the publication that a space reproduces, and the file that holds ours.
+
+    `file` lies in the report's folder; with `trial`, in the folder of the first completed trial with these settings.
+    """
+
+    item: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+    trial: dict[str, Any] = {}
+
+
 class SearchSpace(Frozen):
     """Everything a sweep is: data, labels, strata, parameters, rules, training, budget."""
 
@@ -168,6 +188,8 @@ class SearchSpace(Frozen):
     prune: Prune = Prune()
     replicate: Replicate | None = None
     claims: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
+    reproduces: tuple[SourceItem, ...] = ()
     export: Annotated[str, Field(pattern=r"^(all|none|top:[1-9][0-9]{0,3})$")] = "none"
 
     @field_validator("labels", mode="before")
@@ -197,7 +219,7 @@ class SearchSpace(Frozen):
     @property
     def key(self) -> str:
         """Hash of what is computed: equal keys belong to one generation. Names and budgets are not part of it."""
-        apart = {"name", "budget", "replicate", "claims", "export"}
+        apart = {"name", "budget", "replicate", "claims", "references", "reproduces", "export"}
         dumped = self.model_dump(mode="json", exclude=apart)
         return fingerprint(without_places({**dumped, "data": {**dumped["data"], "root": None}}))
 

@@ -112,13 +112,20 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
         f"tied at {row.rank}" if row.tied else None,
         f"{len(row.replicates)} seeds" if row.replicated else "one seed",
         "baseline" if row.trial.baseline else None,
-        row.trial.mark.replace("_", " ") if row.trial.mark else None,
+        _mark(row, sweep),
         f"{resized} of {len(row.scored.rois)} ROIs enlarged" if resized else None,
         _cuts(cuts) if row.trial.settings.get("schedule") == "plateau" or cuts else None,
         "stopped early" if result.get("stopped_early") else None,
         *(str(flag).replace("_", " ") for flag in result.get("flags") or ()),
     ]
     return tuple(dict.fromkeys(flag for flag in found if flag))
+
+
+def _mark(row: Row, sweep: Sweep) -> str | None:
+    """`in paper`, and `extension` for every other row of a sweep that reproduces a paper."""
+    if row.trial.mark:
+        return row.trial.mark.replace("_", " ")
+    return "extension" if any(trial.mark for trial in sweep.trials) else None
 
 
 def rank(rows: Iterable[Row], *, minimize: bool = False) -> tuple[Row, ...]:

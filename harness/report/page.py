@@ -24,6 +24,7 @@ from harness.report import details, exports, figures, tables
 from harness.report.answer import answer, effect_sentences, status_line
 from harness.report.boards import Board, Row, group_boards, yardstick_boards
 from harness.report.queries import Sweep, Trial, read_sweep
+from harness.report.source import reproduced, source_document, source_table
 from harness.report.statistics import Contrast, contrasts
 from harness.report.tables import Links, Table, model_of, trial_name
 from harness.report.wording import metric_text, plural
@@ -71,6 +72,11 @@ class Beside:
     drawn: dict[str, str] = field(default_factory=dict)
     copied: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """Every file's name, and where it is copied from."""
+        return {**dict.fromkeys(self.drawn), **self.copied}
+
 
 def write_report(generation_folder: Path, out: Path, *, links: Links | None = None) -> Path:
     """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, figures/. Returns the page's path.
@@ -87,6 +93,9 @@ def write_report(generation_folder: Path, out: Path, *, links: Links | None = No
     for name, source in beside.copied.items():
         with written_aside(folder / "figures" / name) as aside:
             shutil.copyfile(source, aside)
+    items = reproduced(sweep, folder, beside.files)
+    if items:
+        write_json(folder / "source.json", source_document(items))
     document = exports.leaderboard(sweep, folder)
     write_json(folder / "leaderboard.json", document)
     write_text(folder / "leaderboard.csv", exports.leaderboard_csv(document))
@@ -101,6 +110,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
     groups, yardstick = group_boards(sweep), yardstick_boards(sweep)
     shown_yardstick = [board for board in yardstick if board.leader is not None]
     mattering = _effects(sweep, groups, shown_yardstick, beside)
+    shown_groups = [_group(board, sweep, links, folder, beside) for board in groups]
     script = _asset("page.js")
     return _template().render(
         sweep=sweep,
@@ -109,7 +119,8 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         overview=_drawn("scores.svg", _overview(sweep, groups, shown_yardstick), beside),
         unmeasured=[tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
         yardstick=[(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],
-        groups=[_group(board, sweep, links, folder, beside) for board in groups],
+        groups=shown_groups,
+        source=source_table(reproduced(sweep, folder, beside.files)),
         effects=mattering[:1],
         more_effects=mattering[1:],
         strata=details.strata_table(sweep),

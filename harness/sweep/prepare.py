@@ -132,7 +132,7 @@ def open_generation(
         "revision": revision(),
         "harness_version": version("tissue-sweep-harness"),
         "constraints_sha256": constraints_hash(),
-        "reference_rows": [],
+        "reference_rows": [reference.model_dump(mode="json") for reference in space.references],
     }
     write_json(generation.space_file, document)
     sweep.remember_last(generation)
