@@ -40,6 +40,9 @@ def do_job(job: Job, place: Workplace, emit: Callable[[Event], None], should_sto
     if job.task == "try":
         emit({"event": "prepared", "message": _try(job.folder)})
         return
+    if job.task == "sketch":
+        emit({"event": "sketched", "message": _sketch(job.folder)})
+        return
     if job.task == "export":
         emit({"event": "exported", "message": _export(folder)})
         return
@@ -66,6 +69,18 @@ def _try(specs: Path) -> str | None:
             try_parts(TrialSpec.model_validate(read_json(file)))
     except HarnessError as error:
         return str(error)
+    return None
+
+
+def _sketch(generation: Path) -> str | None:
+    from harness.explore.sweep_figures import write_sweep_figures
+
+    try:
+        specs = [TrialSpec.model_validate(read_json(file)) for file in sorted(generation.glob("trials/*/spec.json"))]
+        write_sweep_figures(generation / "figures", specs)
+    except Exception as error:
+        # The trials stand without these pictures; the controller shows the reason.
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     return None
 
 

@@ -14,10 +14,10 @@ from harness.errors import BadInput, HarnessError, Refused, TrialsFailed
 from harness.execute.base import Event, Executor, Job, Message
 from harness.files import read_json, write_json
 from harness.study import Proposal, StratumStudy
-from harness.sweep.exports import to_export
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record, as_past, now, read_records, trial_uid, write_record
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
+from harness.sweep.sidejobs import SideJobs
 from harness.sweep.titles import Titles
 from harness.trial.folder import TrialFolder
 
@@ -71,12 +71,11 @@ class Controller:
         self._lost: Counter[str] = Counter()
         self._same_failures: list[str] = []
         self._exhausted: set[str] = set()
-        self._exported: set[str] = set()
         self._titles = Titles(space, generation)
         self._spent_s = generation.wall_s()
         self._started = self._clock_written = time.monotonic()
         self._wall_s: float | None = None
-        self._first, self._preparing = deque(first), 0
+        self._side = SideJobs(space, generation, first)
         self._waiting = deque(self._reconcile())
 
     @property
@@ -141,15 +140,13 @@ class Controller:
 
     def _next_job(self) -> Job | None:
         if not self.out_of_time and not self.finished:
-            if self._first:
-                self._preparing += 1
-                return self._first.popleft()
-            if self._preparing:
-                return None  # no trial before the weights and parts that any of them needs are there
+            if self._side.before_trials:
+                return self._side.next_before()
             job = self._next_training()
             if job is not None:
                 return job
-        return self._next_export()
+        training = any(job.task == "train" for job in self._running)
+        return self._side.next_after(self.records.values(), training=training, trained=self.epochs_trained > 0)
 
     def _next_training(self) -> Job | None:
         if self._waiting:
@@ -210,16 +207,13 @@ class Controller:
                 self._on_finished(uid, job, event)
             case "lost":
                 del self._running[job]
-                self._on_lost(uid, job, event)
-            case "exported":
+                if job.task == "train":
+                    self._on_lost(uid, job, event)
+                else:
+                    self._on_side_end(job, running, event)
+            case "exported" | "prepared" | "sketched":
                 del self._running[job]
-                if event["message"] is not None:
-                    self.screen.note(f"export  {running.name}: {event['message']}")
-            case "prepared":
-                del self._running[job]
-                self._preparing -= 1
-                if event["message"] is not None:
-                    self.fatal = Refused(event["message"]) if job.task == "fetch" else BadInput(event["message"])
+                self._on_side_end(job, running, event)
         if job.task in ("train", "export"):
             self.mirror.touch(TrialFolder(job.folder))
 
@@ -268,12 +262,6 @@ class Controller:
         return record.model_copy(update={**update, "state": "complete", "value": value, "cause": None, "message": None})
 
     def _on_lost(self, uid: str, job: Job, event: Event) -> None:
-        if job.task == "export":
-            self.screen.note(f"export  {self._titles.of_job(job, self.records)}: {event['message']}")
-            return
-        if job.task in ("fetch", "try"):
-            self.fatal = HarnessError(event["message"])
-            return
         self._lost[uid] += 1
         self._pruning.discard(uid)
         record = self.records[uid]
@@ -309,17 +297,11 @@ class Controller:
         result = read_json(folder.result) if record.state == "complete" else None
         self.screen.note(finished_line(record, self._titles.of(record), result))
 
-    def _next_export(self) -> Job | None:
-        """The next model to export: under `top:k` once the search is over, under `all` as soon as slots are free."""
-        training = any(job.task == "train" for job in self._running)
-        wanted = self.space.export
-        if wanted == "none" or (wanted != "all" and training):
-            return None
-        for record in to_export(self.space, self.records.values()):
-            if record.uid not in self._exported and not self._folder(record.uid).mlflow_model.exists():
-                self._exported.add(record.uid)
-                return Job(self._folder(record.uid).path, task="export")
-        return None
+    def _on_side_end(self, job: Job, running: Running, event: Event) -> None:
+        ended = self._side.ended(job, event, running.name)
+        self.fatal = ended.fatal or self.fatal
+        if ended.note is not None:
+            self.screen.note(ended.note)
 
     def _stop_running(self) -> None:
         """Ask what still runs to stop; after a while the rest is cut off. All of it continues at the next start."""

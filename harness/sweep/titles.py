@@ -34,5 +34,7 @@ class Titles:
             return f"fetching {job.weights[1]} weights of {job.weights[0]}"
         if job.task == "try":
             return "trying imported parts"
+        if job.task == "sketch":
+            return "drawing data and networks"
         title = self.of(records[job.folder.name])
         return f"exporting {title}" if job.task == "export" else title
