@@ -50,18 +50,24 @@ def positions(grid: Grid, cut: Cut) -> list[tuple[int, int]]:
 
 def cut_pixels(image_HWC: Pixels, mask_HW: Pixels, grid: Grid, cut: Cut) -> Iterator[tuple[int, int, Pixels, Pixels]]:
     """Every patch as (y, x, image, mask), `input_px` square; beyond the grid only the image reflects."""
-    height, width = grid.height_px, grid.width_px
-    image = resized_image(image_HWC, height, width)
-    mask = resized_mask(mask_HW, height, width)
-    below = max(starts(height, cut)[-1] + cut.patch_px - height, 0)
-    right = max(starts(width, cut)[-1] + cut.patch_px - width, 0)
+    image = resized_image(image_HWC, grid.height_px, grid.width_px)
+    below, right = _overhang(grid, cut)
     if below or right:
         image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT), np.uint8)
+    for y, x, mask in cut_mask(mask_HW, grid, cut):
+        window = np.s_[y : y + cut.patch_px, x : x + cut.patch_px]
+        yield y, x, resized_image(image[window], cut.input_px, cut.input_px), mask
+
+
+def cut_mask(mask_HW: Pixels, grid: Grid, cut: Cut) -> Iterator[tuple[int, int, Pixels]]:
+    """Every patch of the mask alone, as `cut_pixels` gives it; beyond the grid nothing is defined."""
+    mask = resized_mask(mask_HW, grid.height_px, grid.width_px)
+    below, right = _overhang(grid, cut)
+    if below or right:
         mask = np.pad(mask, ((0, below), (0, right)), constant_values=UNDEFINED)
     for y, x in positions(grid, cut):
         window = np.s_[y : y + cut.patch_px, x : x + cut.patch_px]
-        patch_image = resized_image(image[window], cut.input_px, cut.input_px)
-        yield y, x, patch_image, resized_mask(mask[window], cut.input_px, cut.input_px)
+        yield y, x, resized_mask(mask[window], cut.input_px, cut.input_px)
 
 
 def resized_image(image_HWC: Pixels, height_px: int, width_px: int) -> Pixels:
@@ -83,6 +89,13 @@ def resized_mask(mask_HW: Pixels, height_px: int, width_px: int) -> Pixels:
         return mask_HW
     size = (width_px, height_px)
     return np.asarray(cv2.resize(mask_HW, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def _overhang(grid: Grid, cut: Cut) -> tuple[int, int]:
+    """Pixels by which the last patches reach below the grid, and to its right."""
+    below = starts(grid.height_px, cut)[-1] + cut.patch_px - grid.height_px
+    right = starts(grid.width_px, cut)[-1] + cut.patch_px - grid.width_px
+    return max(below, 0), max(right, 0)
 
 
 def _resampled(height_px: int, width_px: int, mpp: float, cut: Cut) -> tuple[int, int]:

@@ -136,19 +136,28 @@ def patches_of(store: PatchStore, patients: Collection[str]) -> Indices:
 
 def class_counts(store: PatchStore, indices: Indices, labels: LabelMap) -> NDArray[np.int64]:
     """(n, K) defined pixels per patch and class 1..K, at the size the network sees."""
+    return counts_by_class(store.id_counts_NI, labels)[indices]
+
+
+def counts_by_class(id_counts_NI: NDArray[np.uint32], labels: LabelMap) -> NDArray[np.int64]:
+    """(N, 256) pixels per source id -> (N, K) pixels per class 1..K."""
     # Columns first: all 256 of a large store would be hundreds of MB.
-    of_class = (store.id_counts_NI[:, list(ids)] for ids in labels.classes.values())
-    return np.stack([counts.sum(axis=1, dtype=np.int64)[indices] for counts in of_class], axis=1)
+    of_class = (id_counts_NI[:, list(ids)].sum(axis=1, dtype=np.int64) for ids in labels.classes.values())
+    return np.stack(list(of_class), axis=1)
 
 
 def non_homogeneous(store: PatchStore, indices: Indices, labels: LabelMap, min_share: float) -> Indices:
     """Those with at least two classes, the second with at least `min_share` of the defined pixels."""
-    counts = class_counts(store, indices, labels)
-    if counts.shape[1] < 2:
-        return indices[:0]
-    second = np.sort(counts, axis=1)[:, -2]
-    keep = (second > 0) & (second >= min_share * counts.sum(axis=1))
+    keep = are_mixed(class_counts(store, indices, labels), min_share)
     return np.asarray(indices[keep], dtype=np.int64)
+
+
+def are_mixed(counts_NK: NDArray[np.int64], min_share: float) -> NDArray[np.bool_]:
+    """(N,) whether a patch of these defined pixels per class is non-homogeneous."""
+    if counts_NK.shape[1] < 2:
+        return np.zeros(len(counts_NK), dtype=bool)
+    second = np.sort(counts_NK, axis=1)[:, -2]
+    return np.asarray((second > 0) & (second >= min_share * counts_NK.sum(axis=1)))
 
 
 def non_homogeneous_cells(mask_HW: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
