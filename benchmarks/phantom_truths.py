@@ -20,8 +20,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch.nn.functional import cross_entropy, interpolate
 
+from harness.data.cohort import read_cohort
 from harness.data.phantom import synthesize
-from harness.data.tiger import read_cohort
 
 MAPS = {"unicorn3": np.array((0, 1, 2, 1, 3, 3, 2, 3)), "tiger7": np.arange(8)}  # new label of source label 0..7
 RULES = {"25 nearest colours": KNeighborsClassifier(25), "tree of colours": DecisionTreeClassifier(max_depth=8)}

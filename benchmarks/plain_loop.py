@@ -168,7 +168,7 @@ def ours(task: Task, seed: int, home: Path) -> Curve:
     from harness.config.labels import TIGER_IDS, LabelMap
     from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
     from harness.data.check import check_cohort
-    from harness.data.tiger import read_cohort
+    from harness.data.cohort import read_cohort
     from harness.trial.folder import TrialFolder
     from harness.trial.run import run_trial
 
@@ -208,7 +208,7 @@ def ours(task: Task, seed: int, home: Path) -> Curve:
 
 def held_out(root: Path, share: float) -> tuple[str, ...]:
     """Every n-th patient, so that all centres are there."""
-    from harness.data.tiger import read_cohort
+    from harness.data.cohort import read_cohort
 
     patients = sorted({roi.patient for roi in read_cohort(root)})
     return tuple(patients[:: round(1 / share)])

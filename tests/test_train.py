@@ -17,8 +17,8 @@ from harness.checkpoint import Checkpoint, CheckpointUnreadable, Weights, load_c
 from harness.config.labels import LabelMap
 from harness.config.spec import Objective, TrialSpec
 from harness.data.batches import training_batches
+from harness.data.cohort import read_cohort
 from harness.data.patches import open_store, patches_of, validation_cut
-from harness.data.tiger import read_cohort
 from harness.errors import BadInput
 from harness.optimization import balanced_weights
 from harness.train import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.config.labels import LabelMap
 from harness.config.spec import Cut, DatasetVariant, ModelSpec, Objective, Split, TrainSpec, TrialSpec
-from harness.data.tiger import read_cohort
+from harness.data.cohort import read_cohort
 from harness.scores import Scheme
 
 PATIENTS = tuple(f"TCGA-A2-A0{letter}1" for letter in "ABCDE")

@@ -47,6 +47,9 @@ class SplitRule(Frozen):
     file: str | None = None
 
 
+PHANTOM = "phantom"  # as `root`
+
+
 class PhantomSettings(Frozen):
     """The synthetic cohort that `root: phantom` stands for; see `harness data synth`."""
 
@@ -63,6 +66,7 @@ class DataSource(Frozen):
     split: SplitRule = SplitRule()
     on_defect: Literal["stop", "quarantine"] = "stop"
     patient_regex: str | None = None
+    source_ids: Literal["tiger", "other"] | None = None  # whose ids the masks hold; null: other for a manifest.csv
     min_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     limit_rois: Annotated[int, Field(ge=2)] | None = None  # use this many ROIs, spread over patients
     phantom: PhantomSettings = PhantomSettings()

@@ -1,19 +1,24 @@
-"""What can be wrong with a cohort, numbered; every defect is found and named before anything is trained."""
+"""What can be wrong with a cohort, numbered; every defect is found and named before anything is trained.
+
+Here: what one pair of files tells, and exact duplicates. What takes the roles of patients is in `relations.py`.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from harness.config.labels import TIGER_IDS, UNDEFINED
-from harness.data.png import BadPng, checked_header, read_image, read_mask
+from harness.data.png import BadPng, Pixels, checked_header, read_image, read_mask
 from harness.data.tiger import Roi
-from harness.files import fingerprint, read_json, write_json
+from harness.files import fingerprint, read_json, sha256_file, write_json
 
 # kind -> (number, what it means). Numbers are documented: they stay, new ones are added at the end.
 KINDS: Mapping[str, tuple[int, str]] = {
@@ -27,9 +32,13 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "undefined_mask": (8, "the mask is undefined (0) everywhere"),
     "duplicate": (9, "the same pixels as another image"),
     "unsafe_name": (10, "the path leaves its folder or holds a backslash or control characters"),
+    "patient_in_two_splits": (11, "a split file names a patient twice, or one slide's two patients have two roles"),
+    "near_duplicate": (12, "nearly the same picture as another image, whose patient has another role"),
+    "overlap": (13, "shows tissue of another region of the same slide, and the two have different roles"),
 }
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+THUMBNAIL_PX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +51,18 @@ class RoiFacts:
     mask_sha256: str
     pixels_sha256: str  # of the decoded image: equal for the same picture saved twice
     label_counts: Mapping[int, int]  # pixels of each source id that occurs
+    thumbnail: str  # base64 of 32 x 32 grey values: the image's brightness
 
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One thing that is wrong; `number` and `kind` as in KINDS."""
+    """One thing that is wrong; `number` and `kind` as in KINDS. `roi` names the region that it makes unusable."""
 
     number: int
     kind: str
     file: Path
     message: str
+    roi: str | None = None
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message} (defect {self.number}, {self.kind})"
@@ -59,12 +70,17 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A cohort after checking: the usable regions, facts of each by name, what is wrong with the others."""
+    """A cohort after checking: the usable regions, facts of each by name, what is wrong with the others.
+
+    `notices` are pairs that are defects as soon as their roles differ; they leave nothing out.
+    """
 
     rois: tuple[Roi, ...]
     facts: Mapping[str, RoiFacts]
     defects: tuple[Defect, ...]
     data_hash: str
+    notices: tuple[Defect, ...] = ()
+    patients: frozenset[str] = frozenset()  # all there are, those without a usable region too
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +89,10 @@ class _Problem:
     file: Path
     message: str
 
-    def defect(self) -> Defect:
-        return Defect(KINDS[self.kind][0], self.kind, self.file, self.message)
+
+def defect_of(kind: str, file: Path, message: str, roi: str | None = None) -> Defect:
+    """A defect with its kind's number."""
+    return Defect(KINDS[kind][0], kind, file, message, roi)
 
 
 def check_cohort(
@@ -92,7 +110,7 @@ def check_cohort(
     cached = _read_cache(cache)
     entries: dict[str, Any] = {}
     facts: dict[str, RoiFacts] = {}
-    problems: list[_Problem] = []
+    defects: list[Defect] = []
     for done, roi in enumerate(rois, start=1):
         found = list(_name_problems(roi)) or list(_missing(roi))
         if not found:
@@ -103,17 +121,52 @@ def check_cohort(
                 entries[roi.image.as_posix()] = {"stamp": stamp, "facts": asdict(fact)}
                 found = [*found, *_label_problems(roi, fact, known_ids)]
                 facts[roi.name] = fact
-        problems.extend(found)
+        defects += [defect_of(problem.kind, problem.file, problem.message, roi.name) for problem in found]
         if found:
             facts.pop(roi.name, None)
         if on_progress:
             on_progress(done, len(rois))
-    problems.extend(_duplicates(rois, facts))
+    defects += _duplicates(rois, facts)
     merged = {**cached, **entries}  # a cache may serve several cohorts
     if cache is not None and merged != cached:
         write_json(cache, {"version": CACHE_VERSION, "files": merged})
     usable = tuple(roi for roi in rois if roi.name in facts)
-    return Checked(usable, facts, tuple(problem.defect() for problem in problems), hash_cohort(usable, facts))
+    patients = frozenset(roi.patient for roi in rois)
+    return Checked(usable, facts, tuple(defects), hash_cohort(usable, facts), patients=patients)
+
+
+def left_out(rois: Sequence[Roi], defects: Sequence[Defect]) -> list[dict[str, Any]]:
+    """For the record, each region that a defect made unusable: its files, their sha256, and what was wrong.
+
+    A hash is None where the file cannot be read, or may not be (`unsafe_name`).
+    """
+    reasons: dict[str, list[Defect]] = {}
+    for defect in defects:
+        reasons.setdefault(defect.roi or "", []).append(defect)
+    return [
+        {
+            "name": roi.name,
+            "image": str(roi.image),
+            "mask": str(roi.mask),
+            "image_sha256": _sha256(roi.image, reasons[roi.name]),
+            "mask_sha256": _sha256(roi.mask, reasons[roi.name]),
+            "defects": [
+                {"number": d.number, "kind": d.kind, "file": str(d.file), "message": d.message}
+                for d in reasons[roi.name]
+            ],
+        }
+        for roi in rois
+        if roi.name in reasons
+    ]
+
+
+def _sha256(file: Path, reasons: Sequence[Defect]) -> str | None:
+    if any(defect.kind == "unsafe_name" for defect in reasons) or not _is_file(file):
+        return None
+    try:
+        return sha256_file(file)
+    except OSError:
+        return None
 
 
 def hash_cohort(rois: Sequence[Roi], facts: Mapping[str, RoiFacts]) -> str:
@@ -126,19 +179,40 @@ def hash_cohort(rois: Sequence[Roi], facts: Mapping[str, RoiFacts]) -> str:
 
 
 def _name_problems(roi: Roi) -> Iterator[_Problem]:
-    for path in (roi.image, roi.mask):
-        odd = ".." in path.parts or "\\" in path.name or not path.name.isprintable()
-        if odd:
+    for path in dict.fromkeys((roi.image, roi.mask)):
+        parts = path.parts[len(roi.inside.parts) :] if roi.inside else path.parts[-1:]
+        if ".." in path.parts or any("\\" in part or not part.isprintable() for part in parts):
             text = f"{path.name!r} is not a plain file name inside its folder; rename it"
             yield _Problem("unsafe_name", path, text)
+        elif roi.inside and not _stays(path, roi.inside):
+            text = f"lies outside {roi.inside}; paths are relative to that folder and stay in it, links followed"
+            yield _Problem("unsafe_name", path, text)
+
+
+def _stays(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle, a name longer than the file system's
+        return False
 
 
 def _missing(roi: Roi) -> Iterator[_Problem]:
     pair = ((roi.image, roi.mask, "mask"), (roi.mask, roi.image, "image"))
     for present, absent, what in pair:
-        if not absent.is_file():
+        if _is_file(absent):
+            continue
+        if roi.inside:
+            yield _Problem("missing_partner", absent, f"is not there; the table names it as the {what} of {roi.name}")
+        else:
             where = f"expected {absent.parent.name}/{absent.name}"
             yield _Problem("missing_partner", present, f"has no {what} of the same name; {where}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system's
+        return False
 
 
 def _inspect(roi: Roi) -> tuple[RoiFacts | None, list[_Problem]]:
@@ -175,8 +249,15 @@ def _inspect_pixels(roi: Roi) -> tuple[RoiFacts | None, list[_Problem]]:
         mask_sha256=hashlib.sha256(mask_bytes).hexdigest(),
         pixels_sha256=hashlib.sha256(repr(image_HWC.shape).encode() + image_HWC.tobytes()).hexdigest(),
         label_counts={int(label): int(counts[label]) for label in np.flatnonzero(counts)},
+        thumbnail=_thumbnail(image_HWC),
     )
     return facts, []
+
+
+def _thumbnail(image_HWC: Pixels) -> str:
+    grey = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+    return base64.b64encode(small.tobytes()).decode("ascii")
 
 
 def _label_problems(roi: Roi, facts: RoiFacts, known_ids: frozenset[int]) -> Iterator[_Problem]:
@@ -189,7 +270,7 @@ def _label_problems(roi: Roi, facts: RoiFacts, known_ids: frozenset[int]) -> Ite
         yield _Problem("undefined_mask", roi.mask, "every pixel is 0, undefined")
 
 
-def _duplicates(rois: Sequence[Roi], facts: dict[str, RoiFacts]) -> Iterator[_Problem]:
+def _duplicates(rois: Sequence[Roi], facts: dict[str, RoiFacts]) -> Iterator[Defect]:
     """The second and later ones of the same pixels; taken out of `facts`."""
     first: dict[str, Roi] = {}
     for roi in rois:
@@ -198,7 +279,7 @@ def _duplicates(rois: Sequence[Roi], facts: dict[str, RoiFacts]) -> Iterator[_Pr
         original = first.setdefault(facts[roi.name].pixels_sha256, roi)
         if original is not roi:
             del facts[roi.name]
-            yield _Problem("duplicate", roi.image, f"has the same pixels as {original.image}")
+            yield defect_of("duplicate", roi.image, f"has the same pixels as {original.image}", roi.name)
 
 
 def _stamp(roi: Roi) -> list[int]:
@@ -222,6 +303,8 @@ def _read_cache(cache: Path | None) -> dict[str, Any]:
 def _cached_facts(entry: Any, stamp: list[int]) -> RoiFacts | None:
     try:
         if entry is None or entry["stamp"] != stamp:
+            return None
+        if len(base64.b64decode(entry["facts"]["thumbnail"], validate=True)) != THUMBNAIL_PX**2:
             return None
         counts = {int(label): int(count) for label, count in entry["facts"]["label_counts"].items()}
         return RoiFacts(**{**entry["facts"], "label_counts": counts})

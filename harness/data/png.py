@@ -2,7 +2,8 @@
 
 Header, chunk checksums and the length of the pixel data are checked here because decoders disagree on
 damaged files: a truncated PNG may come back half grey, and a palette mask as grey values turns labels 0, 1,
-2, 3 into 0, 76, 150, 29.
+2, 3 into 0, 76, 150, 29. The decoder is given header and pixel data only: beside them an `acTL` chunk
+(animation) made OpenCV 4.13 return other pixels than the file's, without a word.
 """
 
 from __future__ import annotations
@@ -87,14 +88,15 @@ def read_mask(path: Path) -> tuple[Pixels, bytes]:
 
 def decoded_image(content: bytes, path: Path) -> Pixels:
     """(H, W, 3) RGB pixels of a whole file; `path` names it in errors. Raises BadPng."""
-    _check_content(content, _judged(_header(content[:33], path), path, mask=False), path)
-    return np.ascontiguousarray(_decode(content, path, cv2.IMREAD_COLOR)[..., ::-1])
+    header = _judged(_header(content[:33], path), path, mask=False)
+    decoded = _decode(_bare(content, header, path), path, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def decoded_mask(content: bytes, path: Path) -> Pixels:
     """(H, W) label ids of a whole file; `path` names it in errors. Raises BadPng."""
-    _check_content(content, _judged(_header(content[:33], path), path, mask=True), path)
-    return _decode(content, path, cv2.IMREAD_GRAYSCALE)
+    header = _judged(_header(content[:33], path), path, mask=True)
+    return _decode(_bare(content, header, path), path, cv2.IMREAD_GRAYSCALE)
 
 
 def _judged(header: Header, path: Path, *, mask: bool) -> Header:
@@ -124,29 +126,42 @@ def _header(start: bytes, path: Path) -> Header:
         raise BadPng("unreadable", path, "is truncated, or its header is damaged")
     if zlib.crc32(start[12:29]) != int.from_bytes(start[29:33], "big"):
         raise BadPng("unreadable", path, "its header is damaged (checksum)")
-    width, height, bits, colour, _, _, interlace = struct.unpack(">IIBBBBB", start[16:29])
+    width, height, bits, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", start[16:29])
+    if compression or filtering or interlace > 1:
+        raise BadPng("unreadable", path, "its header asks for a compression, filter or interlace that PNG has not")
     return Header(height, width, bits, colour, bool(interlace))
 
 
-def _check_content(content: bytes, header: Header, path: Path) -> None:
-    """Every chunk whole, every checksum right, all pixel data there; or BadPng."""
+def _bare(content: bytes, header: Header, path: Path) -> bytes:
+    """The file's header, pixel data and end alone, when every chunk is whole and right; or BadPng."""
     view = memoryview(content)
+    kept = [view[:33]]
     data: list[memoryview] = []
-    position, kind = 8, b""
+    position, kind = 33, b"IHDR"
     while kind != b"IEND":
-        if position + 12 > len(content):
-            raise BadPng("unreadable", path, f"is truncated after {len(content):,} bytes")
-        length = int.from_bytes(view[position : position + 4], "big")
-        end = position + 12 + length
-        if end > len(content):
-            raise BadPng("unreadable", path, f"is truncated after {len(content):,} bytes")
-        kind = bytes(view[position + 4 : position + 8])
-        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise BadPng("unreadable", path, f"is damaged at byte {position:,} (checksum)")
+        before, kind, chunk = kind, *_chunk(view, position, path)
         if kind == b"IDAT":
-            data.append(view[position + 8 : end - 4])
-        position = end
+            if data and before != kind:
+                raise BadPng("unreadable", path, "its pixel data lie in several places")
+            data.append(chunk[8:-4])
+        elif kind != b"PLTE" and kind[:1].isupper() and kind != b"IEND":
+            name = kind.decode("latin-1")
+            raise BadPng("unreadable", path, f"holds a chunk {name!r} at byte {position:,} that no decoder may skip")
+        if kind in (b"IDAT", b"IEND"):
+            kept.append(chunk)
+        position += len(chunk)
     _check_pixel_data(data, header, path)
+    return b"".join(kept)
+
+
+def _chunk(view: memoryview, position: int, path: Path) -> tuple[bytes, memoryview]:
+    """Kind and bytes (length, kind, content, checksum) of the chunk that begins here. Raises BadPng."""
+    end = position + 12 + int.from_bytes(view[position : position + 4], "big")
+    if position + 12 > len(view) or end > len(view):
+        raise BadPng("unreadable", path, f"is truncated after {len(view):,} bytes")
+    if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+        raise BadPng("unreadable", path, f"is damaged at byte {position:,} (checksum)")
+    return bytes(view[position + 4 : position + 8]), view[position:end]
 
 
 def _check_pixel_data(data: list[memoryview], header: Header, path: Path) -> None:

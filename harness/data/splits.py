@@ -49,40 +49,66 @@ def write_split(path: Path, split: Split) -> None:
 
 
 def read_split(path: Path, patients: Collection[str]) -> Split:
-    """A saved split. Patients of the cohort that it does not name are left out of every role.
+    """A saved split. Patients of the cohort that it does not name are left out of every role (`patients_without_role`).
 
     BadInput, all problems at once: not such a file, a patient twice, a patient that is not in the cohort,
     nobody in train or in validation.
     """
-    try:
-        document = read_json(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise BadInput(f"{path}: cannot be read as a split: {reason}") from None
-    try:
-        split = Split.model_validate(document)
-    except ValidationError:
-        expected = '{"train": [patients], "validation": [...], "test": [...]}'
-        raise BadInput(f"{path}: is not a split; expected {expected}, names as text") from None
-    problems = _split_problems(split, patients)
+    split = load_split(path)
+    twice = [f"{problem} (defect 11, patient_in_two_splits)" for problem in named_twice(split)]
+    problems = [*twice, *split_problems(split, patients)]
     if problems:
         raise BadInput([f"{path}: {problem}" for problem in problems])
     return split
 
 
-def _split_problems(split: Split, patients: Collection[str]) -> list[str]:
+def load_split(path: Path) -> Split:
+    """A split as its file has it, sensible or not. BadInput when it is not such a file."""
+    try:
+        document = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise BadInput(f"{path}: cannot be read as a split: {reason}") from None
+    try:
+        return Split.model_validate(document)
+    except ValidationError:
+        expected = '{"train": [patients], "validation": [...], "test": [...]}'
+        raise BadInput(f"{path}: is not a split; expected {expected}, names as text") from None
+
+
+def named_twice(split: Split) -> list[str]:
+    """One line for each patient that the split names more than once, with the roles."""
+    count = Counter(name for role in ROLES for name in getattr(split, role))
+    lines = []
+    for patient in sorted(name for name, times in count.items() if times > 1):
+        where = ", ".join(role for role in ROLES for name in getattr(split, role) if name == patient)
+        lines.append(f"patient {patient!r} is named more than once: {where}")
+    return lines
+
+
+def split_problems(split: Split, patients: Collection[str]) -> list[str]:
+    """What else keeps a split from being used with this cohort."""
+    unknown = sorted(set(roles_of(split)) - set(patients))
     problems = []
-    roles = {role: getattr(split, role) for role in ROLES}
-    count = Counter(patient for members in roles.values() for patient in members)
-    for patient in sorted(patient for patient, times in count.items() if times > 1):
-        where = ", ".join(role for role, members in roles.items() for name in members if name == patient)
-        problems.append(f"patient {patient!r} is named more than once: {where}")
-    unknown = sorted(set(count) - set(patients))
     if unknown:
         shown = ", ".join(unknown[:8]) + (f", ... ({len(unknown)} in all)" if len(unknown) > 8 else "")
         problems.append(f"not in the data: {shown}; its patients are {_shown(patients)}")
-    problems += [f"nobody is in {role!r}" for role in ("train", "validation") if not roles[role]]
-    return problems
+    return problems + [f"nobody is in {role!r}" for role in ("train", "validation") if not getattr(split, role)]
+
+
+def roles_of(split: Split) -> dict[str, str]:
+    """{patient: role}; the last role of a patient that is named twice."""
+    return {patient: role for role in ROLES for patient in getattr(split, role)}
+
+
+def patients_without_role(split: Split, patients: Collection[str]) -> list[str]:
+    """Patients of the cohort that nobody trains on, validates or tests with."""
+    return sorted(set(patients) - set(roles_of(split)))
+
+
+def only(split: Split, patients: Collection[str]) -> Split:
+    """The split without other patients."""
+    return Split(**{role: tuple(name for name in getattr(split, role) if name in patients) for role in ROLES})
 
 
 def _shown(patients: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +19,15 @@ from harness.files import fingerprint, safe_name
 TIGER_MPP = 0.5  # "a spacing of approximately 0.5 um/px", at WSI and at ROI level
 ROI_FOLDER = Path("wsirois") / "roi-level-annotations"
 FOLDERS = ("tissue-bcss", "tissue-cells")
+WHERE_TO_GET = (
+    "TIGER's regions (CC BY-NC 4.0, https://tiger.grand-challenge.org/Data/) come by "
+    "`aws s3 cp s3://tiger-training/wsirois/ data/tiger/wsirois/ --recursive --no-sign-request`; "
+    "to try without: --data phantom --smoke"
+)
 
-_BOX = re.compile(r"^(?P<slide>.+?)_?\[(?P<box>-?\d+, *-?\d+, *-?\d+, *-?\d+)\]$")
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the slide
+
+_BOX = re.compile(r"^(?P<slide>.+?)_?\[(?P<box>-?\d{1,9}, *-?\d{1,9}, *-?\d{1,9}, *-?\d{1,9})\]$")
 _TCGA = re.compile(r"^TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4}(?=$|[-_.])")
 _RUMC = re.compile(r"^TC_S\d+_(?P<patient>P\d+)_C\d+_B\d+$")  # Radboud University Medical Center, Nijmegen
 _JB = re.compile(r"^(?P<patient>\d+)[BS]$")  # Jules Bordet Institut, Brussels: biopsy or surgical resection
@@ -39,9 +46,11 @@ class Roi:
     patient_known: bool  # False: nothing tells the patient, so the slide stands for it
     centre: str
     mpp: float
+    box: Box | None = None  # where on the slide, when the name tells
+    inside: Path | None = None  # the folder that both paths must stay in, links followed; None: found by listing it
 
 
-def read_cohort(root: Path, *, patient_regex: str | None = None) -> tuple[Roi, ...]:
+def read_tiger(root: Path, *, patient_regex: str | None = None) -> tuple[Roi, ...]:
     """Every region under `root`, sorted by name. Half a pair is a region, too: `check_cohort` tells.
 
     The patient of a name that is not TIGER's is the first group of `patient_regex`, else the slide.
@@ -51,16 +60,35 @@ def read_cohort(root: Path, *, patient_regex: str | None = None) -> tuple[Roi, .
     base = root / ROI_FOLDER
     present = [base / folder for folder in FOLDERS if (base / folder).is_dir()]
     if not present:
-        raise BadInput(
-            f"{base}: holds neither {FOLDERS[0]}/ nor {FOLDERS[1]}/; data.root is the folder with TIGER's "
-            "wsirois/ (https://tiger.grand-challenge.org/Data/, CC BY-NC 4.0); "
-            "to try it without: --data phantom --smoke"
-        )
+        raise BadInput(f"{base}: holds neither {FOLDERS[0]}/ nor {FOLDERS[1]}/; {WHERE_TO_GET}")
     rois = [roi for folder in present for roi in _read_folder(folder, pattern)]
     if not rois:
         looked = ", ".join(str(folder / "images") for folder in present)
         raise BadInput(f"{looked}: no .png file; expected <slide>_[x1, y1, x2, y2].png there and in masks/")
-    return tuple(sorted(_uniquely_named(rois), key=lambda roi: roi.name))
+    return tuple(sorted(uniquely_named(rois), key=lambda roi: roi.name))
+
+
+def slide_and_box(stem: str) -> tuple[str, Box | None]:
+    """`("100B", (0, 0, 48, 32))` of `100B_[0, 0, 48, 32]`; a name without a box is a slide."""
+    match = _BOX.match(stem)
+    if match is None:
+        return stem, None
+    x1, y1, x2, y2 = (int(part) for part in match["box"].split(","))
+    return match["slide"], (x1, y1, x2, y2)
+
+
+def box_text(box: Box | None) -> str:
+    """`0-0-48-32`, as a part of a region's name; empty without a box."""
+    return "-".join(str(value) for value in box) if box else ""
+
+
+def uniquely_named(rois: Iterable[Roi]) -> Iterator[Roi]:
+    """Regions whose safe names are equal (`a b.png`, `a_b.png`) each get a piece of a hash of where their image is."""
+    listed = list(rois)
+    count = Counter(roi.name for roi in listed)
+    for roi in listed:
+        place = roi.image.as_posix().removeprefix(roi.inside.as_posix()) if roi.inside else roi.image.name
+        yield replace(roi, name=f"{roi.name}__{fingerprint(place)[:8]}") if count[roi.name] > 1 else roi
 
 
 def patient_of(slide: str, pattern: re.Pattern[str] | None = None) -> tuple[str, bool]:
@@ -103,13 +131,10 @@ def _compiled(patient_regex: str | None) -> re.Pattern[str] | None:
 def _read_folder(folder: Path, pattern: re.Pattern[str] | None) -> Iterator[Roi]:
     names = _png_names(folder / "images") | _png_names(folder / "masks")
     for name in sorted(names):
-        stem = name[: -len(".png")]
-        match = _BOX.match(stem)
-        slide = match["slide"] if match else stem
-        box = "-".join(part.strip() for part in match["box"].split(",")) if match else ""
+        slide, box = slide_and_box(name[: -len(".png")])
         patient, known = patient_of(slide, pattern)
         yield Roi(
-            name="__".join(part for part in (safe_name(folder.name), safe_name(slide), box) if part),
+            name="__".join(part for part in (safe_name(folder.name), safe_name(slide), box_text(box)) if part),
             image=folder / "images" / name,
             mask=folder / "masks" / name,
             slide=slide,
@@ -117,6 +142,7 @@ def _read_folder(folder: Path, pattern: re.Pattern[str] | None) -> Iterator[Roi]
             patient_known=known,
             centre=centre_of(slide),
             mpp=TIGER_MPP,
+            box=box,
         )
 
 
@@ -126,11 +152,3 @@ def _png_names(folder: Path) -> set[str]:
         return set()
     names = {path.name for path in folder.iterdir()}
     return {name for name in names if name.lower().endswith(".png") and not name.startswith(".")}
-
-
-def _uniquely_named(rois: list[Roi]) -> Iterator[Roi]:
-    """Files whose safe names are equal (`a b.png`, `a_b.png`) each get a piece of their own name's hash."""
-    count = Counter(roi.name for roi in rois)
-    for roi in rois:
-        clash = count[roi.name] > 1
-        yield replace(roi, name=f"{roi.name}__{fingerprint(roi.image.name)[:8]}") if clash else roi

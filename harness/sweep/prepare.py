@@ -14,21 +14,21 @@ from typing import Any, Protocol
 from filelock import FileLock
 
 from harness.config.cells import DataFacts
-from harness.config.labels import TIGER_IDS
-from harness.config.space import DataSource, SearchSpace
+from harness.config.labels import TIGER_IDS, UNDEFINED
+from harness.config.space import PHANTOM, DataSource, SearchSpace
 from harness.config.spec import Split
-from harness.data.check import Checked, check_cohort
+from harness.data.check import Checked, check_cohort, left_out
+from harness.data.cohort import ids_source, layout_of, read_cohort
 from harness.data.phantom import Phantom, synthesize
-from harness.data.splits import make_split, read_split, write_split
-from harness.data.tiger import Roi, read_cohort
+from harness.data.relations import judge_pairs, notice_lines
+from harness.data.splits import make_split, only, patients_without_role, read_split, roles_of, write_split
+from harness.data.tiger import Roi
 from harness.errors import BadInput
 from harness.files import fingerprint, sha256_file, write_json
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 from harness.sweep.ledger import now
 from harness.sweep.vocabulary import labels_in_use
 from harness.tracking.store import printable
-
-PHANTOM = "phantom"
 
 OnProgress = Callable[[int, int], None]
 
@@ -58,29 +58,29 @@ def prepare_data(space: SearchSpace, home: Home, steps: Steps) -> Prepared:
     listed = read_cohort(root, patient_regex=space.data.patient_regex)
     rois = _limited(listed, space.data.limit_rois)
     labels = labels_in_use(space)
-    known = frozenset(TIGER_IDS).union(*(label_map.known_ids for label_map in labels))
+    source = ids_source(space.data)
+    ids = frozenset(TIGER_IDS) if source == "tiger" else frozenset({UNDEFINED})
+    known = ids.union(*(label_map.known_ids for label_map in labels))
     cache = home.checks / f"{fingerprint(str(root))[:16]}.json"
     with steps.step(f"checking {len(rois)} regions") as on_progress:
         checked = check_cohort(rois, known_ids=known, on_progress=on_progress, cache=cache)
-    if checked.defects and space.data.on_defect == "stop":
-        raise BadInput([
-            *(str(defect) for defect in checked.defects),
-            f"{root}: {len(checked.defects)} defects; mend them, or leave them out by data.on_defect: quarantine",
-        ])  # fmt: skip
+    split, checked = _split_and_judged(space, checked, {roi.patient for roi in listed})
     _check_labels(space, checked)
-    split = _split(space, checked)
+    for line in notice_lines(checked.notices):
+        steps.note(f"{line} (harness data check lists them)")
     quarantined = tuple(sorted({roi.name for roi in listed} - {roi.name for roi in checked.rois}))
     present = {source_id for facts in checked.facts.values() for source_id in facts.label_counts}
     facts = DataFacts(
         root=str(root),
         data_hash=checked.data_hash,
-        source="tiger",
-        source_ids=tuple(sorted(present | set(TIGER_IDS))),
+        source=source,
+        source_ids=tuple(sorted(present | (ids if source == "tiger" else known))),
         quarantined=quarantined,
         split=split,
     )
     _check_objective(space, checked, split)
-    return Prepared(facts, checked, _summary(facts, checked, len(listed) - len(rois)))
+    summary = _summary(facts, checked, listed, limited=len(listed) - len(rois))
+    return Prepared(facts, checked, summary)
 
 
 def data_root(data: DataSource, home: Home, steps: Steps) -> Path:
@@ -101,13 +101,8 @@ def data_root(data: DataSource, home: Home, steps: Steps) -> Path:
 
 def refuse_missing_root(data: DataSource) -> None:
     """BadInput when the data are not there; says where TIGER is to be had, and what to try without it."""
-    folder = Path(data.root).expanduser().resolve() / "wsirois"
-    if data.root != PHANTOM and not folder.is_dir():
-        raise BadInput(
-            f"{folder}: no such folder; TIGER's regions (CC BY-NC 4.0, https://tiger.grand-challenge.org/Data/) come "
-            f"by `aws s3 cp s3://tiger-training/wsirois/ {data.root}/wsirois/ --recursive --no-sign-request`; "
-            "to try without: --data phantom --smoke"
-        )
+    if data.root != PHANTOM:
+        layout_of(Path(data.root).expanduser().resolve())
 
 
 def open_generation(
@@ -191,12 +186,37 @@ def _check_labels(space: SearchSpace, checked: Checked) -> None:
         raise BadInput(shown + ([f"... and {len(problems) - 20} more of this kind"] if len(problems) > 20 else []))
 
 
-def _split(space: SearchSpace, checked: Checked) -> Split:
+def _split_and_judged(space: SearchSpace, checked: Checked, patients: set[str]) -> tuple[Split, Checked]:
+    """The split, and the cohort with pairs of regions judged by it. BadInput lists the defects that stop the sweep.
+
+    `patients` are all there are; a saved split may name some whose regions were all left out.
+    """
+    stops = space.data.on_defect == "stop"
+    try:
+        split = _split(space, checked, patients)
+    except BadInput as error:
+        raise BadInput([*(str(defect) for defect in checked.defects if stops), *error.problems]) from None
+    judged = judge_pairs(checked, roles_of(split))
+    if judged.defects and stops:
+        related = len(judged.defects) > len(checked.defects)
+        ways = "mend them" + (", give related patients one role (data.split.file)" if related else "")
+        raise BadInput([
+            *(str(defect) for defect in judged.defects),
+            f"{space.data.root}: {len(judged.defects)} defects; "
+            f"{ways}, or leave them out by data.on_defect: quarantine",
+        ])  # fmt: skip
+    usable = only(split, {roi.patient for roi in judged.rois})
+    for role in ("train", "validation"):
+        if not getattr(usable, role):
+            raise BadInput(f"data.split: nobody with a usable region is in {role!r}")
+    return usable, judged
+
+
+def _split(space: SearchSpace, checked: Checked, patients: set[str]) -> Split:
     rule = space.data.split
-    presence = _presence(checked)
     if rule.file is not None:
-        return read_split(Path(rule.file).expanduser(), set(presence))
-    return make_split(presence, validation=rule.validation, test=rule.test, seed=rule.seed)
+        return read_split(Path(rule.file).expanduser(), patients)
+    return make_split(_presence(checked), validation=rule.validation, test=rule.test, seed=rule.seed)
 
 
 def _presence(checked: Checked) -> dict[str, frozenset[int]]:
@@ -228,7 +248,7 @@ def _check_objective(space: SearchSpace, checked: Checked, split: Split) -> None
                 )
 
 
-def _summary(facts: DataFacts, checked: Checked, limited: int) -> dict[str, Any]:
+def _summary(facts: DataFacts, checked: Checked, listed: Sequence[Roi], *, limited: int) -> dict[str, Any]:
     """What reports say about the data."""
     unknown = sorted({roi.slide for roi in checked.rois if not roi.patient_known})
     flags = []
@@ -240,6 +260,10 @@ def _summary(facts: DataFacts, checked: Checked, limited: int) -> dict[str, Any]
         flags.append(f"{limited} regions left out by data.limit_rois")
     if checked.defects:
         flags.append(f"{len({d.file for d in checked.defects})} files with defects: their regions are quarantined")
+    roleless = patients_without_role(facts.split, {roi.patient for roi in checked.rois})
+    if roleless:
+        flags.append(f"patients in no role, because data.split.file does not name them: {len(roleless)}")
+    flags += notice_lines(checked.notices)
     centres: dict[str, int] = {}
     for roi in checked.rois:
         centres[roi.centre] = centres.get(roi.centre, 0) + 1
@@ -250,6 +274,6 @@ def _summary(facts: DataFacts, checked: Checked, limited: int) -> dict[str, Any]
         "patients": len({roi.patient for roi in checked.rois}),
         "centres": centres,
         "split": facts.split.model_dump(mode="json"),
-        "quarantined": sorted({str(defect) for defect in checked.defects}),
+        "quarantined": left_out(listed, checked.defects),
         "flags": flags,
     }

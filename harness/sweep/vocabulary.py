@@ -9,18 +9,19 @@ from typing import Any, get_args
 from harness.config.base import choose_from
 from harness.config.cells import DEFAULT_PATCH_PX, is_active, strata_of
 from harness.config.imported import ImportedPart
-from harness.config.labels import LabelMap
+from harness.config.labels import BUILTIN, LabelMap
 from harness.config.load import Mistake
 from harness.config.space import SearchSpace
 from harness.config.spec import LossName
 from harness.data.augment import POLICIES
+from harness.data.cohort import ids_source
 from harness.errors import BadInput
-from harness.models.table import RANDOM, WEIGHT_FILES, architectures, check_choice, check_input_px, encoders
+from harness.models.table import architectures, check_choice, check_input_px, encoders, is_on_hub
 from harness.scores import Scheme, metric_names, yardstick_refusal
 from harness.sweep.ledger import trial_uid
 
 LOSSES: tuple[str, ...] = get_args(LossName)
-_MODEL_AXES = ("architecture", "encoder", "encoder_weights", "decoder_channels")
+_MODEL_AXES = ("architecture", "encoder", "encoder_weights", "decoder_channels", "decoder_attention")
 
 
 def check_imports(space: SearchSpace) -> Iterator[Mistake]:
@@ -50,12 +51,14 @@ def check_models(space: SearchSpace) -> Iterator[Mistake]:
                 choice["encoder"],
                 choice["encoder_weights"],
                 tuple(choice["decoder_channels"]) if choice["decoder_channels"] else None,
+                choice["decoder_attention"] or "none",
             )
         except BadInput as error:
             for problem in error.problems:
                 if problem not in seen:
                     seen.add(problem)
-                    yield (_section(space, _culprit(choice)), _culprit(choice)), problem
+                    knob = _culprit(choice, problem)
+                    yield (_section(space, knob), knob), problem
 
 
 def check_inputs(space: SearchSpace) -> Iterator[Mistake]:
@@ -88,8 +91,20 @@ def check_metrics(space: SearchSpace) -> Iterator[Mistake]:
                 usual = [name for name in allowed if name.count("/") == 1]
                 yield path, f"{metric!r} is not a score of {labels.name}{extra}; {choose_from(metric, usual)}"
                 break
-            if "yardstick" in metric and (reason := yardstick_refusal(Scheme((0, 1), labels))):
+            if "yardstick" in metric and (reason := yardstick_refusal(Scheme((0, 1), labels, ids_source(space.data)))):
                 yield path, f"{metric!r} is n/a under the label map {labels.name}: {reason}"
+
+
+def check_builtin_labels(space: SearchSpace) -> Iterator[Mistake]:
+    """A built-in label map names TIGER's ids; over other ids it would call tissue by wrong names without a word."""
+    if ids_source(space.data) == "other":
+        for labels in labels_in_use(space):
+            if labels == BUILTIN.get(labels.name):
+                yield (
+                    ("labels", labels.name),
+                    "this map is for TIGER's ids, and nothing says that these masks hold them; "
+                    "add data.source_ids: tiger if they do, else write classes and ids under another name",
+                )
 
 
 def check_class_weights(space: SearchSpace) -> Iterator[Mistake]:
@@ -113,13 +128,21 @@ def check_folders(space: SearchSpace) -> Iterator[Mistake]:
         names[stem] = stratum.name
 
 
-CHECKS = (check_imports, check_models, check_inputs, check_metrics, check_class_weights, check_folders)
+CHECKS = (
+    check_imports,
+    check_models,
+    check_inputs,
+    check_metrics,
+    check_builtin_labels,
+    check_class_weights,
+    check_folders,
+)
 
 
 def hub_weights(space: SearchSpace) -> list[tuple[str, str]]:
     """Every (encoder, weights) that trials may ask of the hub."""
     asked = [(choice["encoder"], choice["encoder_weights"]) for choice in _choices(space, _MODEL_AXES)]
-    return list(dict.fromkeys((e, w) for e, w in asked if e and w and w != RANDOM and not w.endswith(WEIGHT_FILES)))
+    return list(dict.fromkeys((e, w) for e, w in asked if e and is_on_hub(w)))
 
 
 def labels_in_use(space: SearchSpace) -> list[LabelMap]:
@@ -153,8 +176,10 @@ def _choices(space: SearchSpace, names: tuple[str, ...]) -> Iterator[dict[str, A
             yield choice
 
 
-def _culprit(choice: dict[str, Any]) -> str:
-    """The knob a model's problem is about: the first one that is unknown, else the weights."""
+def _culprit(choice: dict[str, Any], problem: str) -> str:
+    """The knob a model's problem is about: the one it begins with, or the first one that is unknown, or the weights."""
+    if (knob := problem.partition(" ")[0]).startswith("decoder_"):
+        return knob
     if choice["architecture"] not in architectures():
         return "architecture"
     encoder = choice["encoder"]
@@ -162,7 +187,7 @@ def _culprit(choice: dict[str, Any]) -> str:
         return "encoder"
     if encoder not in encoders() and not str(encoder).startswith("tu-"):
         return "encoder"
-    return "decoder_channels" if choice["decoder_channels"] and choice["encoder_weights"] else "encoder_weights"
+    return "encoder_weights"
 
 
 def _section(space: SearchSpace, knob: str) -> str:

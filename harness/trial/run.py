@@ -19,8 +19,9 @@ import torch
 
 from harness.checkpoint import Checkpoint, CheckpointUnreadable, load_checkpoint
 from harness.config.spec import TrialSpec
+from harness.data.cohort import read_cohort
 from harness.data.patches import non_homogeneous, open_store, patches_of, validation_cut
-from harness.data.tiger import Roi, read_cohort
+from harness.data.tiger import Roi
 from harness.errors import BadInput, HarnessError, Refused
 from harness.files import write_text
 from harness.models.build import count_parameters
@@ -172,6 +173,7 @@ def _train(
         spec,
         data,
         result,
+        model=model,
         images={roi.name: roi.image for roi in rois},
         device=device,
         parameters=parameters,

@@ -20,9 +20,9 @@ from harness.data.batches import (
     training_batches,
     validation_batches,
 )
+from harness.data.cohort import read_cohort
 from harness.data.patches import PatchStore, open_store
 from harness.data.targets import target_table
-from harness.data.tiger import read_cohort
 
 LABELS = BUILTIN["tiger7"]
 TABLE = target_table(LABELS, "ignore")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness.data.check import KINDS, check_cohort
-from harness.data.tiger import read_cohort
+from harness.data.cohort import read_cohort
 
 MASK = np.repeat(np.arange(1, 5, dtype=np.uint8), 12)[None].repeat(32, axis=0)  # 32 x 48: four stripes of 12
 GOOD, BAD = "100B_[0, 0, 48, 32]", "114S_[0, 0, 48, 32]"
@@ -196,6 +196,7 @@ def test_numbers_of_kinds_are_those_of_the_documentation() -> None:
     assert {kind: number for kind, (number, _) in KINDS.items()} == {
         "missing_partner": 1, "unreadable": 2, "absurd_size": 3, "image_mode": 4, "mask_mode": 5,
         "size_mismatch": 6, "unknown_label": 7, "undefined_mask": 8, "duplicate": 9, "unsafe_name": 10,
+        "patient_in_two_splits": 11, "near_duplicate": 12, "overlap": 13,
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness.config.labels import BUILTIN, LabelMap
 from harness.config.spec import Cut
+from harness.data.cohort import read_cohort
 from harness.data.cutting import resized_mask
 from harness.data.patches import (
     PatchStore,
@@ -23,7 +24,7 @@ from harness.data.patches import (
     store_bytes,
 )
 from harness.data.png import read_image, read_mask
-from harness.data.tiger import Roi, read_cohort
+from harness.data.tiger import Roi
 from harness.errors import BadInput, Refused
 
 CUT = Cut(patch_px=32, input_px=32, stride=32)

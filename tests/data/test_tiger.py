@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.tiger import centre_of, patient_of, read_cohort
+from harness.data.tiger import centre_of, patient_of
+from harness.data.tiger import read_tiger as read_cohort
 from harness.errors import BadInput
 
 MASK = np.ones((32, 48), np.uint8)
