@@ -16,6 +16,8 @@ import click
 
 from harness.cli_base import Group, home_option, json_option, slot_options, space_options
 from harness.cli_data import data as data_group
+from harness.cli_models import models
+from harness.cli_traps import traps
 from harness.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def sweep(
 ) -> None:  # fmt: skip
     """Run a search space to its end, or go on with it, and write the report.
 
-    SPACE is a YAML file, or the name of one that comes along: quickstart, unicorn.
+    SPACE is a YAML file, or the name of one that comes along: quickstart, unicorn, paper, recipes.
 
     \b
     harness sweep quickstart
@@ -208,19 +210,6 @@ def ui(port: int, home: Path | None) -> None:
 
 
 @main.command()
-@click.option("--encoders", is_flag=True, help="List the encoders instead of the architectures.")
-@json_option
-def models(encoders: bool, as_json: bool) -> None:
-    """List the architectures, and the encoders they may use."""
-    from harness.cli_text import architectures_text, encoders_text, models_document
-
-    if as_json:
-        click.echo(json.dumps(models_document(), indent=1))
-    else:
-        click.echo(encoders_text() if encoders else architectures_text())
-
-
-@main.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("sweep.yaml"))
 @click.option("--root", default="data/tiger", show_default=True, help="Where your regions are (holds wsirois/).")
 def init(file: Path, root: str) -> None:
@@ -356,6 +345,8 @@ def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: 
 
 
 main.add_command(data_group)
+main.add_command(models)
+main.add_command(traps)
 
 if __name__ == "__main__":
     main()

@@ -171,7 +171,7 @@ def fit(
         if objective is not None and spec.objective.better(objective, progress.best_value):
             progress.best_epoch, progress.best_value = epoch, objective
             best_weights, best_evaluation = snapshot(model), evaluation
-        _watch(progress, train, values.get(train.monitor))
+        watch(progress, train, values.get(train.monitor))
         progress.lr_cuts += step_schedule(schedule, optimizer, monitor=train.monitor, value=values.get(train.monitor))
         progress.epoch = epoch
         progress.history.append(values)
@@ -300,7 +300,7 @@ def _logged(
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _watch(progress: Progress, train: TrainSpec, value: float | None) -> None:
+def watch(progress: Progress, train: TrainSpec, value: float | None) -> None:
     """Count the epochs since the monitor was last better; an epoch where it is n/a is not better."""
     best = progress.monitor_best
     if value is not None and (best is None or (value < best if minimized(train.monitor) else value > best)):

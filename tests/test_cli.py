@@ -48,7 +48,7 @@ def test_every_command_has_help_and_stands_in_the_readme(words: tuple[str, ...])
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("sweep", "nosuch"), 2, "come along by name: quickstart, unicorn"),
+        (("sweep", "nosuch"), 2, "come along by name: paper, quickstart, recipes, unicorn"),
         (("sweep", "nosuch.yaml"), 2, "no such file"),
         (("sweep", "unicorn"), 2, "aws s3 cp s3://tiger-training"),
         (("sweep", "quickstart", "--set", "train.epochs"), 2, "KEY=VALUE"),
@@ -96,8 +96,8 @@ def test_init_writes_a_space_that_loads(name: str, tmp_path: Path) -> None:
 def test_data_commands_count_and_name_what_is_wrong(cohort: Path, tmp_path: Path) -> None:
     """Good data: exit 0. A palette mask, a truncated image and a missing partner are each named: exit 2."""
     assert run("data", "check", cohort).exit_code == 0
-    text = run("data", "stats", cohort)
-    document = json.loads(run("data", "stats", cohort, "--json").stdout)
+    text = run("data", "stats", cohort, "--out", tmp_path)
+    document = json.loads(run("data", "stats", cohort, "--json", "--out", tmp_path).stdout)
     assert text.exit_code == 0
     assert "invasive_tumor" in text.stdout
     assert document["patients"] == 4

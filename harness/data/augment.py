@@ -58,7 +58,12 @@ def _none(undefined_target: int) -> Augment:
 
 
 def _paper(undefined_target: int) -> Augment:
-    compose, numbers, generator = _paper_compose()
+    return paper_policy(cv2.BORDER_REFLECT)
+
+
+def paper_policy(border_mode: int) -> Augment:
+    """The paper's moves with another of OpenCV's borders: under BORDER_CONSTANT, targets beyond the edge are 0."""
+    compose, numbers, generator = _paper_compose(border_mode)
 
     def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
         words = np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint64)
@@ -70,8 +75,8 @@ def _paper(undefined_target: int) -> Augment:
     return augment
 
 
-@lru_cache(maxsize=1)
-def _paper_compose() -> tuple[Any, random.Random, np.random.Generator]:
+@lru_cache(maxsize=2)
+def _paper_compose(border_mode: int) -> tuple[Any, random.Random, np.random.Generator]:
     """The paper's transforms, and the two generators that they all draw from.
 
     Shared on purpose: `Compose.set_random_seed` gives every transform a generator of its own with the *same*
@@ -80,13 +85,13 @@ def _paper_compose() -> tuple[Any, random.Random, np.random.Generator]:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks the network otherwise
     import albumentations  # here: it takes 3 to 10 s, because it loads torch
 
-    reflect = {"border_mode": cv2.BORDER_REFLECT, "p": 0.5}
+    border = {"border_mode": border_mode, "p": 0.5}
     with warnings.catch_warnings():
         # The paper names ShiftScaleRotate, so it stays, although it is a subclass of Affine by now.
         warnings.filterwarnings("ignore", message="ShiftScaleRotate is a special case", category=UserWarning)
         moves = [
-            albumentations.Rotate(limit=45, **reflect),
-            albumentations.ShiftScaleRotate(shift_limit=0.5, scale_limit=0.15, rotate_limit=0, **reflect),
+            albumentations.Rotate(limit=45, **border),
+            albumentations.ShiftScaleRotate(shift_limit=0.5, scale_limit=0.15, rotate_limit=0, **border),
             albumentations.HorizontalFlip(p=0.5),
             albumentations.VerticalFlip(p=0.5),
         ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.boards import Board, flags, group_boards, yardstick_boards
+from harness.report.notes import notes
 from harness.report.queries import Sweep
 from harness.report.tables import model_of, setting_of, shown_scores, trial_name
 from harness.report.wording import ABSENT, MINUS, difference_text, metric_text, score_text
@@ -56,6 +57,8 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "support": dict(trial.scored.support) if trial.scored else None,
                 "state": trial.state,
                 "flags": list(flags(own[1], sweep)) if own else [trial.cause] if trial.cause else [],
+                "notes": list(notes(trial)),
+                "lr_cuts": (trial.result or {}).get("lr_cuts"),
                 "folder": Path(os.path.relpath(trial.folder, out)).as_posix(),
                 "run_id": trial.run_id,
             }

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.report.boards import YARDSTICK, Board, Row, flags, group_boards
+from harness.report.notes import LEGEND, REFERENCE, notes, own_notes, shared_notes
 from harness.report.queries import Sweep, Trial
 from harness.report.wording import (
     ABSENT,
@@ -113,22 +114,24 @@ def board_table(board: Board, sweep: Sweep, links: Links | None, out: Path) -> T
 
 def board_note(board: Board, sweep: Sweep) -> str:
     """What the caption of a board must not leave out."""
-    notes = []
-    shared = shared_flags(board, sweep)
+    said = []
+    shared = (*shared_flags(board, sweep), *shared_notes(board))
     if shared:
-        notes.append(f"All rows: {listed(shared)}.")
+        said.append(f"All rows: {listed(shared)}.")
     if any(row.tied for row in board.rows):
-        notes.append("Rows with exactly equal scores share a rank.")
+        said.append("Rows with exactly equal scores share a rank.")
     if any(row.score is None for row in board.rows):
-        notes.append(f"Rows without this score (n/a) stand unranked{_refusals(board)}.")
+        said.append(f"Rows without this score (n/a) stand unranked{_refusals(board)}.")
     if any(row.replicated for row in board.rows):
-        notes.append("Rows with 3 or more fresh seeds rank first, by their mean; the search run is not averaged in.")
+        said.append("Rows with 3 or more fresh seeds rank first, by their mean; the search run is not averaged in.")
     if len(board.devices) > 1:
         mixed = ", ".join(f"{device} ({count})" for device, count in sorted(board.devices.items()))
-        notes.append(f"Mixed devices: {mixed}; the same spec gives slightly different weights on each.")
+        said.append(f"Mixed devices: {mixed}; the same spec gives slightly different weights on each.")
     if not board.by_yardstick and reference_rows(board, sweep):
-        notes.append("Reference rows are quoted, on a split that is not known: they are not ranked.")
-    return " ".join(notes)
+        said.append(f"Reference rows are quoted, on a split that is not known: they are not ranked ({REFERENCE}).")
+    if any(notes(row.trial) for row in board.rows):
+        said.append(LEGEND)
+    return " ".join(said)
 
 
 def shared_flags(board: Board, sweep: Sweep) -> tuple[str, ...]:
@@ -212,7 +215,7 @@ def _board_row(
         *rest,
         number(row.behind, difference_text(row.behind) if row.rank != 1 else ABSENT),
         *cost,
-        Cell("", tags=own, sort=" ".join(own)),
+        Cell("", tags=own, sort=" ".join(own), note=own_notes(trial, shared_notes(board))),
     )
 
 

@@ -268,6 +268,7 @@ def final_points(result: Mapping[str, Any], time_ms: int) -> list[Point]:
     values: dict[str, Any] = {short: result["scores"].get(key) for key, short in _TOP_SCORES.items()}
     values["objective"] = (result.get("objective") or {}).get("value")
     values["best_epoch"] = result.get("best_epoch")
+    values["train/lr_cuts"] = result.get("lr_cuts")
     values["minutes"] = result["seconds"] / 60 if _is_number(result.get("seconds")) else None
     values |= {f"scores/{key}": value for key, value in result["scores"].items() if _is_shown(key)}
     for key, value in (result.get("paper") or {}).items():

@@ -41,7 +41,7 @@ def test_leaderboard_json_has_one_row_per_trial_and_ranks_only_search_runs(tmp_p
     assert {row["intervals"] for row in rows.values()} == {None}
     assert set(rows["top"]) == {
         "group", "rank", "trial", "replicate_of", "stratum", "seed", "parameters", "scores", "intervals",
-        "support", "state", "flags", "folder", "run_id",
+        "support", "state", "flags", "notes", "lr_cuts", "folder", "run_id",
     }  # fmt: skip
 
 
