@@ -112,55 +112,12 @@ def test_overlap_equals_counting_pixels(seed: int) -> None:
         )
 
 
-def yardstick_by_definition(
-    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: list[set[int]]
-) -> float | None:
-    """UNICORN task 9 on pixels: drop 0, merge both sides, mean of tumor and stroma Dice."""
-    keep = truth != 0
-    scores = []
-    for ids in ({1, 3}, {2, 6}):
-        true = np.isin(truth, list(ids)) & keep
-        said = np.isin(predicted, [i + 1 for i, members in enumerate(classes) if members <= ids]) & keep
-        if true.sum() + said.sum() == 0:
-            return None
-        scores.append(2 * (true & said).sum() / (true.sum() + said.sum()))
-    return float(sum(scores) / 2)
-
-
-@pytest.mark.parametrize("scheme", [TIGER7, UNICORN3], ids=["tiger7", "unicorn3"])
-def test_the_yardstick_equals_its_definition_on_500_random_cases(scheme: Scheme) -> None:
-    """With absent tumor or stroma among them."""
-    classes = [set(ids) for ids in scheme.labels.classes.values()]
-    missing = 0
-    for seed in range(500):
-        truth, predicted = pixels(seed, len(classes), size=40)
-        ours = yardstick(source_matrix(truth, predicted, scheme), scheme)["yardstick"]
-        theirs = yardstick_by_definition(truth, predicted, classes)
-        missing += theirs is None
-        assert (ours is None) == (theirs is None)
-        assert ours is None or theirs is None or abs(ours - theirs) < 1e-12
-    assert missing < 500
-
-
-def test_the_yardstick_is_na_for_maps_that_straddle_the_merge_and_for_foreign_ids() -> None:
-    """A class of tumor and stroma cannot be judged; neither can ids that are not TIGER's."""
-    mixed = Scheme(tuple(range(8)), LabelMap(name="m", classes={"tissue": (1, 2), "other": (4, 5, 7)}))
+def test_the_yardstick_is_na_for_foreign_ids() -> None:
+    """Ids that are not TIGER's cannot be judged; maps that straddle the merge are tested in test_yardstick.py."""
     foreign = Scheme((0, 1, 2), LabelMap(name="m", classes={"a": (1,), "b": (2,)}), source="other")
-    assert yardstick_refusal(mixed) == "class 'tissue' holds ids of stroma and tumor"
     assert yardstick_refusal(foreign) == "the source ids are not TIGER's"
-    matrix = np.ones((8, 2), dtype=np.int64)
-    assert yardstick(matrix, mixed) == {"yardstick": None, "yardstick_tumor": None, "yardstick_stroma": None}
-
-
-@given(st.integers(0, 10_000))
-@settings(max_examples=100, deadline=None)
-def test_folding_a_matrix_equals_folding_the_prediction_first(seed: int) -> None:
-    """Seven columns merged to three give the counts of a prediction merged after argmax."""
-    truth, predicted = pixels(seed, 7)
-    table = np.array([0, 1, 2, 1, 3, 3, 2, 3], dtype=np.uint8)
-    seven = source_matrix(truth, predicted, TIGER7)
-    folded = np.stack([seven[:, [0, 2]].sum(1), seven[:, [1, 5]].sum(1), seven[:, [3, 4, 6]].sum(1)], axis=1)
-    assert (folded == source_matrix(truth, table[predicted], UNICORN3)).all()
+    matrix = np.ones((3, 2), dtype=np.int64)
+    assert yardstick(matrix, foreign) == {"yardstick": None, "yardstick_tumor": None, "yardstick_stroma": None}
 
 
 def roi(name: str, centre: str, seed: int, *, resized: bool = False) -> RoiMatrices:

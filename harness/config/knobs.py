@@ -39,13 +39,13 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {}
 def check_value(knob: str, value: Any, space: SearchSpace) -> Any:
     """The value as the knob's type; ValueError names what is allowed. Label maps and imported parts are the file's."""
     if knob == "labels":
-        if value not in space.labels:
+        if not isinstance(value, str) or value not in space.labels:
             raise ValueError(f"{value!r} is not a label map of this file; {choose_from(value, space.labels)}")
         return value
     if knob in IMPORTABLE and isinstance(value, str) and value in space.imports:
         return space.imports[value]
     try:
-        return _adapter(knob).validate_python(value)
+        checked = _adapter(knob).validate_python(value)
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         if item["type"] in _LITERAL:
@@ -53,6 +53,16 @@ def check_value(knob: str, value: Any, space: SearchSpace) -> Any:
             raise ValueError(f"{value!r} is not allowed; {choose_from(value, allowed)}") from None
         text = item["msg"]
         raise ValueError(f"{value!r}: {text[0].lower()}{text[1:]}") from None
+    if _is_quoted(value) and not _is_quoted(checked):
+        # "64" would train as 64, but a rule about 64 would not know it.
+        raise ValueError(f"{value!r}: write numbers as numbers, without quotes")
+    return checked
+
+
+def _is_quoted(value: Any) -> bool:
+    """Whether a text, or true or false, stands anywhere in a value."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, str | bool) or any(map(_is_quoted, inside))
 
 
 def is_numeric(knob: str) -> type[int] | type[float] | None:
@@ -71,10 +81,14 @@ def label_of(value: Any) -> str | int | float | bool | None:
     if isinstance(value, ImportedPart):
         return value.name
     if isinstance(value, Mapping):
-        return "+".join(name if weight == 1 else f"{weight:g}*{name}" for name, weight in value.items())
+        return "+".join(name if weight == 1 else f"{_short(weight)}*{name}" for name, weight in value.items())
     if isinstance(value, list | tuple):
-        return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+        return ",".join(map(_short, value))
     return value  # type: ignore[no-any-return]  # the knobs' other values are scalars
+
+
+def _short(item: object) -> str:
+    return f"{item:g}" if isinstance(item, float) else str(item)
 
 
 def _sample(knob: str, number: type[int] | type[float]) -> int | float:

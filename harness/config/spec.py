@@ -56,8 +56,9 @@ class ModelSpec(Frozen):
 
     architecture: str | ImportedPart
     encoder: str | None = None
-    encoder_weights: str | None = None  # imagenet, random, or the path of a local file
+    encoder_weights: str | None = None  # a name that `harness models` offers, random, or the path of a file
     decoder_channels: tuple[Positive, ...] | None = None  # None: the architecture's own
+    decoder_attention: Literal["none", "scse"] = "none"
 
 
 class TrainSpec(Frozen):

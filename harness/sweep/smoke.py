@@ -18,7 +18,7 @@ from harness.config.cells import (
 from harness.config.knobs import is_numeric, label_of
 from harness.config.space import Parameter, SearchSpace
 from harness.errors import BadInput
-from harness.models.table import RANDOM, WEIGHT_FILES, architectures
+from harness.models.table import RANDOM, architectures, is_on_hub
 
 EPOCHS = 2  # the second one exercises schedule, best epoch and resume
 ROIS = 10
@@ -118,8 +118,7 @@ def _smaller(knob: str, value: Any) -> Any:
     if knob == "batch_size":
         return min(BATCH_SIZE, value)
     if knob == "encoder_weights":
-        local = value in (None, RANDOM) or str(value).endswith(WEIGHT_FILES)
-        return value if local else RANDOM
+        return RANDOM if is_on_hub(value) else value
     return value
 
 

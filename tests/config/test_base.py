@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.base import choose_from, parse_yaml, with_override
+from harness.config.base import choose_from, parse_value, parse_yaml, with_override
 from harness.errors import BadInput
 
 
@@ -21,6 +21,11 @@ def test_exponents_are_numbers_and_no_is_a_string() -> None:
         ("a: 1\nb: 2\na: 3\n", 3, 'duplicate key "a"'),
         ("a: [1, 2\n", 2, "expected ',' or ']'"),
         ("a: &x 1\nb: *x\n", 2, "aliases"),
+        ("a: 1\nb: !!set {c}\n", 2, "tags"),
+        ("a: 1\nb:\n  c: {{d: 1}: 2}\n", 3, "a list or a mapping as a key"),
+        ("a: 1\nb:\n  c: {[[d]]: 2}\n", 3, "a list or a mapping as a key"),
+        ("a: 1\nb:\n  <<: {c: 1}\n", 2, "a merge (<<)"),
+        ('a: 1\nb: "x\\0"\n', 2, "a null character"),
         ("- 1\n- 2\n", 1, "key: value"),
         ("", 1, "key: value"),
     ],
@@ -40,6 +45,19 @@ def test_a_value_knows_its_line_and_a_missing_one_its_parents() -> None:
     assert document.line(("a", "b", 1, "x")) == 4
     assert document.line(("a", "zzz")) == 1
     assert document.line(("zzz",)) is None
+
+
+def test_a_message_shows_control_characters_and_stays_one_line() -> None:
+    """A key or value of the file cannot colour the terminal or fake a second line."""
+    document = parse_yaml('"a\\e[31m\\nb": 1\n', source="f")
+    (key,) = document.values
+    assert document.problem((key,), "unknown key") == r"f:1: a\x1b[31m\nb: unknown key"
+
+
+def test_an_override_that_is_not_yaml_is_a_text() -> None:
+    """`--set` never gives a traceback; the check of its key says what is allowed."""
+    for text in ("[1", "{{a: 1}: 2}", "!!int ''", "!!set", "a: b: c", "!!python/object:os.system"):
+        assert parse_value(text) == text
 
 
 def test_an_override_sets_one_value_and_leaves_the_original_alone() -> None:

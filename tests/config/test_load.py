@@ -48,6 +48,10 @@ MISTAKES = {
     "parameters: {architecture: {value: unet_plain}}\nbudget: {wall: 3 weeks}": "write 90s, 30m, 36h or 2d",
     "parameters: {architecture: {value: unet_plain}}\nstrata: {labels: [tiger8]}": "is not a label map of this file",
     "strata: {labels: [tiger7]}\nparameters: {}": "`architecture` is missing",
+    "parameters: {architecture: {value: unet_plain}}\nstrata: {labels: [{tiger7: builtin}]}": "not a label map of this",
+    "parameters: {architecture: {value: unet_plain}, patch_px: {values: [64, '128']}}": "without quotes",
+    "parameters: {architecture: {value: fpn}, encoder: {value: resnet18}, encoder_weights: {value: random}, "
+    "decoder_attention: {value: scse}}": "fpn takes none: use unet or unetplusplus",
 }
 
 

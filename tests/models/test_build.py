@@ -16,10 +16,10 @@ NARROW = (32, 24, 16, 16, 8)
 TINY = "tu-test_resnet.r160_in1k"
 
 
-def _spec(architecture, encoder=None, decoder_channels=None):
+def _spec(architecture, encoder=None, decoder_channels=None, **more):
     weights = "random" if encoder else None
     return ModelSpec(
-        architecture=architecture, encoder=encoder, encoder_weights=weights, decoder_channels=decoder_channels
+        architecture=architecture, encoder=encoder, encoder_weights=weights, decoder_channels=decoder_channels, **more
     )
 
 
@@ -53,6 +53,7 @@ def test_every_architecture_takes_the_smallest_multiple_of_its_divisor(row):
         _spec("unet_plain", None, (64, 32, 16, 8, 4)),
         _spec("unet", TINY, NARROW),
         _spec("attention_unet", TINY, NARROW),
+        _spec("unetplusplus", TINY, (32, 24, 16, 16, 16), decoder_attention="scse"),
         pytest.param(_spec("unet", "efficientnet-b0"), marks=pytest.mark.slow),
         pytest.param(_spec("attention_unet", "efficientnet-b0"), marks=pytest.mark.slow),
         pytest.param(_spec("attention_unet", "mit_b0"), marks=pytest.mark.slow),
@@ -112,6 +113,21 @@ def test_a_closed_attention_gate_hides_its_skip():
     gating = torch.rand(1, 6, 4, 4)
     first, second = (gate(torch.rand(1, 4, 8, 8), gating)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_scse_adds_the_parameters_counted_by_hand():
+    """Roy et al. 2018: c channels -> c / 16 -> c and c -> 1, with biases, at the way into and out of every block.
+
+    The five blocks take the deeper features beside the skip of the next resolution; the last one has no skip.
+    """
+    widths = (64, 48, 32, 32, 16)
+    plain, weighing = (
+        build_model(_spec("unet", TINY, widths, decoder_attention=kind), classes=2) for kind in ("none", "scse")
+    )
+    skips = plain.get_submodule("encoder").out_channels[::-1]
+    inputs = [deeper + skip for deeper, skip in zip((skips[0], *widths[:4]), (*skips[1:5], 0), strict=True)]
+    expected = sum(2 * c * (c // 16) + c // 16 + c + c + 1 for c in (*inputs, *widths))
+    assert count_parameters(weighing) - count_parameters(plain) == expected
 
 
 def test_gates_are_left_out_where_an_encoder_has_no_features():

