@@ -39,10 +39,10 @@ def canvas(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
 
 
-def drawn(figure: Figure) -> bytes:
-    """The figure as PNG bytes."""
+def drawn(figure: Figure, form: str = "png") -> bytes:
+    """The figure as the bytes of a PNG, or of another form that matplotlib writes (`svg`)."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format=form, dpi=DPI)
     return buffer.getvalue()
 
 

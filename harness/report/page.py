@@ -23,6 +23,7 @@ from harness.files import safe_name, write_json, write_text, written_aside
 from harness.report import details, exports, figures, tables
 from harness.report.answer import answer, effect_sentences, status_line
 from harness.report.boards import Board, Row, group_boards, yardstick_boards
+from harness.report.pictures import Picture, sweep_pictures, trial_pictures
 from harness.report.queries import Sweep, Trial, read_sweep
 from harness.report.source import reproduced, source_document, source_table
 from harness.report.statistics import Contrast, contrasts
@@ -33,12 +34,6 @@ from harness.report.wording import metric_text, plural
 NAMED_CURVES = 3
 # Contrasts drawn in one figure; all stand in the table.
 DRAWN_EFFECTS = 12
-TRIAL_FIGURES = {
-    "gallery.png": "gallery",
-    "confusion.png": "confusion",
-    "confusion_non_homogeneous.png": "confusion-mixed",
-    "curves.png": "curves-best",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +57,22 @@ class Group:
     per_centre: Table | None = None
     confusion: Table | None = None
     best: str = ""
-    gallery: str | None = None  # path beside the page
+    pictures: tuple[Picture, ...] = ()
+    not_drawn: tuple[str, ...] = ()  # why a picture of the best run is missing
 
 
 @dataclass(slots=True)
 class Beside:
-    """Files to be written next to the page: name -> SVG text, and name -> file to copy."""
+    """Files to be written next to the page: name -> SVG text, and pictures to copy."""
 
     drawn: dict[str, str] = field(default_factory=dict)
-    copied: dict[str, Path] = field(default_factory=dict)
+    copied: list[Picture] = field(default_factory=list)
 
     @property
     def files(self) -> dict[str, Path | None]:
-        """Every file's name, and where it is copied from."""
-        return {**dict.fromkeys(self.drawn), **self.copied}
+        """Every file's name in `figures/`, and where it is copied from."""
+        copied = {picture.path.removeprefix("figures/"): picture.source for picture in self.copied}
+        return {**dict.fromkeys(self.drawn), **copied}
 
 
 def write_report(generation_folder: Path, out: Path, *, links: Links | None = None) -> Path:
@@ -90,9 +87,9 @@ def write_report(generation_folder: Path, out: Path, *, links: Links | None = No
     html = render(sweep, folder, beside, links)
     for name, svg in beside.drawn.items():
         write_text(folder / "figures" / name, svg)
-    for name, source in beside.copied.items():
-        with written_aside(folder / "figures" / name) as aside:
-            shutil.copyfile(source, aside)
+    for picture in beside.copied:
+        with written_aside(folder / picture.path) as aside:
+            shutil.copyfile(picture.source, aside)
     items = reproduced(sweep, folder, beside.files)
     if items:
         write_json(folder / "source.json", source_document(items))
@@ -111,6 +108,8 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
     shown_yardstick = [board for board in yardstick if board.leader is not None]
     mattering = _effects(sweep, groups, shown_yardstick, beside)
     shown_groups = [_group(board, sweep, links, folder, beside) for board in groups]
+    pictures = sweep_pictures(sweep.folder)
+    beside.copied.extend(pictures)
     script = _asset("page.js")
     return _template().render(
         sweep=sweep,
@@ -123,6 +122,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         source=source_table(reproduced(sweep, folder, beside.files)),
         effects=mattering[:1],
         more_effects=mattering[1:],
+        pictures=pictures,
         strata=details.strata_table(sweep),
         models=details.models_table(sweep),
         unranked=details.unranked_table(sweep),
@@ -149,10 +149,8 @@ def _group(board: Board, sweep: Sweep, links: Links | None, folder: Path, beside
     best = board.leader
     if best is None:
         return Group(board, table, curves)
-    for source, name in TRIAL_FIGURES.items():
-        if (best.trial.folder / "figures" / source).is_file():
-            beside.copied[f"{name}-{board.key}.png"] = best.trial.folder / "figures" / source
-    gallery = f"gallery-{board.key}.png"
+    pictures = trial_pictures(best.trial.folder, board.key)
+    beside.copied.extend(pictures)
     return Group(
         board=board,
         table=table,
@@ -161,7 +159,8 @@ def _group(board: Board, sweep: Sweep, links: Links | None, folder: Path, beside
         per_centre=details.per_centre_table(board, best),
         confusion=details.confusion_table(board, best),
         best=f"{model_of(best.trial)} ({trial_name(best.trial)})",
-        gallery=f"figures/{gallery}" if gallery in beside.copied else None,
+        pictures=pictures,
+        not_drawn=tuple(str(note) for note in (best.trial.result or {}).get("figure_notes") or ()),
     )
 
 

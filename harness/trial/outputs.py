@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from harness.checkpoint import Progress
 from harness.config.spec import TrialSpec
@@ -20,6 +21,7 @@ from harness.files import write_bytes, write_json
 from harness.scores import pooled, score_rois, scores_document, support
 from harness.train import FitResult, TrialData
 from harness.trial.environment import environment, peak_memory_bytes
+from harness.trial.explain import write_explanations
 from harness.trial.figures import write_figures
 
 
@@ -40,13 +42,17 @@ def write_outputs(
     data: TrialData,
     result: FitResult,
     *,
+    model: nn.Module,
     images: Mapping[str, Path],
     device: torch.device,
     parameters: int,
     patches: PatchFacts,
     seconds: float,
 ) -> None:
-    """Fill `folder` with `harness.trial.folder.OUTPUTS`, all on disk at the end. `images`: ROI name -> file."""
+    """Fill `folder` with `harness.trial.folder.OUTPUTS`, all on disk at the end. `images`: ROI name -> file.
+
+    `model` is the trained network on `device`; it leaves with the best epoch's weights.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     write_json(folder / "environment.json", environment(device))
     write_json(folder / "model.json", model_document(spec))
@@ -55,6 +61,9 @@ def write_outputs(
     for name, labels_HW in result.evaluation.predictions.items():
         write_bytes(folder / "predictions" / f"{name}.png", png(labels_HW))
     write_figures(folder / "figures", data, result, images=images)
+    peak_bytes = peak_memory_bytes(device)  # before captum is imported, which is no cost of the training
+    model.load_state_dict(result.weights)
+    notes = write_explanations(folder / "figures", data, model, normalize=spec.train.normalize, device=device)
     document = result_document(spec, data, result)
     write_json(
         folder / "result.json",
@@ -63,8 +72,9 @@ def write_outputs(
             "seconds": seconds,
             "parameters": parameters,
             "device": str(device),
-            "peak_memory_bytes": peak_memory_bytes(device),
+            "peak_memory_bytes": peak_bytes,
             "patches": asdict(patches),
+            "figure_notes": notes,
         },
     )
 

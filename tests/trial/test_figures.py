@@ -8,15 +8,11 @@ import numpy as np
 from harness.config.labels import BUILTIN
 from harness.config.palette import KNOWN, class_colours
 from harness.drawing import drawn
-from harness.scores import RoiMatrices, Scheme
+from harness.scores import Scheme
 from harness.trial.figures import (
-    GalleryRow,
-    chosen_rois,
     confusion,
     confusion_figure,
     curves_figure,
-    error_map,
-    gallery_figure,
 )
 
 SCHEME = Scheme(tuple(range(8)), BUILTIN["unicorn3"])
@@ -28,11 +24,6 @@ def matrix(**cells: int) -> np.ndarray:
     for name, count in cells.items():
         counts[int(name[1]), int(name[3]) - 1] = count
     return counts
-
-
-def roi(name: str, right: int, wrong: int) -> RoiMatrices:
-    counts = matrix(s1p1=right, s1p2=wrong)
-    return RoiMatrices(name, "P", "C", False, counts, counts)
 
 
 def test_confusion_is_in_percent_of_the_true_class() -> None:
@@ -51,30 +42,25 @@ def test_a_class_without_a_pixel_is_null_in_the_document() -> None:
     assert document["rows"] == document["columns"] == ["tumor", "stroma", "rest"]
 
 
-def test_gallery_takes_best_median_and_worst() -> None:
-    """IoU .9, .7, .5, .3, .1: the first, third and last, whatever their order."""
-    rois = [roi(name, right, 100 - right) for name, right in zip("dbaec", (30, 70, 90, 10, 50), strict=True)]
-    assert [(rank, r.name) for rank, r, _ in chosen_rois(rois, SCHEME)] == [
-        ("best", "a"), ("median", "c"), ("worst", "e"),
-    ]  # fmt: skip
+def test_beside_it_stands_the_percent_of_the_predicted_class() -> None:
+    """Of 80 pixels predicted as tumor 60 are tumor (75 %) and 20 stroma; nothing was predicted as rest: null."""
+    found = confusion([matrix(s1p1=60, s2p1=20, s2p2=7)], SCHEME)
+    assert found.percent_of_predicted[:, 0].tolist() == [75.0, 25.0, 0.0]
+    document = found.document()
+    assert document["percent_of_predicted"] == [[75.0, 0.0, None], [25.0, 100.0, None], [0.0, 0.0, None]]
 
 
-def test_gallery_of_few_regions_repeats_none() -> None:
-    """Two regions: best and worst; one: the only; without a defined pixel there is no IoU."""
-    empty = RoiMatrices("empty", "P", "C", False, matrix(s0p1=9), matrix())
-    assert [rank for rank, _, _ in chosen_rois([roi("a", 1, 0), roi("b", 1, 1), empty], SCHEME)] == [
-        "best",
-        "worst",
-    ]
-    assert [rank for rank, _, _ in chosen_rois([roi("a", 1, 0), empty], SCHEME)] == ["only"]
-    assert chosen_rois([empty], SCHEME) == []
-
-
-def test_errors_are_marked_on_defined_pixels_only() -> None:
-    """Right, wrong, undefined: three colours."""
-    picture = error_map(np.array([[1, 1, 0]], np.uint8), np.array([[1, 2, 2]], np.uint8))
-    assert len({tuple(pixel) for pixel in picture[0].tolist()}) == 3
-    assert picture[0, 2].tolist() == [255, 255, 255]
+def test_as_paper_has_a_first_column_for_predicted_undefined() -> None:
+    """1 of 4 tumor pixels is predicted as undefined: 25 % of tumor, all of what was predicted so."""
+    scheme = Scheme(tuple(range(8)), BUILTIN["unicorn3"], undefined_column=True)
+    counts = np.zeros((8, 4), np.int64)
+    counts[1, :2] = (1, 3)
+    found = confusion([counts], scheme)
+    assert found.columns == ("undefined", "tumor", "stroma", "rest")
+    assert found.percent[0].tolist() == [25.0, 75.0, 0.0, 0.0]
+    assert found.percent_of_predicted[0, :2].tolist() == [100.0, 100.0]
+    titles = [axes.get_title(loc="left") for axes in confusion_figure(found, "All").axes]
+    assert titles == ["% of the true class, and pixels", "% of the predicted class"]
 
 
 def test_known_classes_keep_their_colour_in_every_map() -> None:
@@ -92,13 +78,9 @@ def test_more_unknown_classes_than_colours_still_draw() -> None:
 
 def test_figures_are_png_of_a_sane_size() -> None:
     """Each decodes, and none is a poster."""
-    picture = np.zeros((40, 60, 3), np.uint8)
-    labels = np.ones((40, 60), np.uint8)
     history = [{"train/loss": 1.0, "val/loss": 0.9, "val/iou": 0.2, "lr": 1e-3}] * 2
     figures = (
         confusion_figure(confusion([matrix(s1p1=1)], SCHEME), "All"),
-        gallery_figure([GalleryRow("only", "a", 0.5, picture, labels, labels)], SCHEME.columns),
-        gallery_figure([], SCHEME.columns),
         curves_figure(history, 1),
     )
     for figure in figures:
