@@ -32,6 +32,7 @@ class Lab:
     """A folder with a space, a home and a way to run the command there."""
 
     path: Path
+    sweep: str = "small"
 
     @property
     def home(self) -> Path:
@@ -69,12 +70,12 @@ class Lab:
 
     def records(self, generation: int = 1) -> dict[str, dict[str, Any]]:
         """{uid: trial.json}."""
-        files = (self.home / f"sweeps/small/g{generation}/trials").glob("*/trial.json")
+        files = (self.home / "sweeps" / self.sweep / f"g{generation}/trials").glob("*/trial.json")
         return {file.parent.name: json.loads(file.read_text()) for file in files}
 
     def epochs(self, uid: str) -> list[int]:
         """Every epoch trained, over all attempts, in order."""
-        attempts = (self.home / "sweeps/small/g1/trials" / uid / "attempts").glob("*/events.jsonl")
+        attempts = (self.home / "sweeps" / self.sweep / "g1/trials" / uid / "attempts").glob("*/events.jsonl")
         events = [json.loads(line) for file in sorted(attempts) for line in file.read_text().splitlines()]
         return [event["epoch"] for event in events if event["event"] == "epoch"]
 
