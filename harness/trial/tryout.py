@@ -14,6 +14,10 @@ from harness.losses import build_loss
 from harness.models.build import build_model
 
 
+# A coin that is not `rng`'s falls the same way in all of them once in a million.
+_CALLS = 20
+
+
 def try_parts(spec: TrialSpec) -> None:
     """Build the spec's imported network, loss and augmentation and use each once, on random patches.
 
@@ -37,15 +41,15 @@ def _try_loss(spec: TrialSpec, part: ImportedPart) -> None:
     function = build_loss(part, classes=spec.classes, class_weights=None, undefined=spec.train.undefined)
     try:
         value = function(logits_NKHW, targets_NHW)
-        value.backward()  # type: ignore[no-untyped-call]  # torch's own gap
+        gradient = torch.autograd.grad(value.sum(), logits_NKHW)[0]
     except Exception as error:  # it is somebody else's code: anything may come
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{part.target}: the loss it returns fails: {type(error).__name__}: {text}") from error
-    gradient = logits_NKHW.grad
-    if value.ndim or gradient is None or not bool(torch.isfinite(value)) or not bool(torch.isfinite(gradient).all()):
+    if value.ndim or not bool(torch.isfinite(value)) or not bool(torch.isfinite(gradient).all()):
+        given = f"shape {tuple(value.shape)}" if value.ndim else f"{float(value):g}"
         raise BadInput(
-            f"{part.target}: the loss it returns gave {value.detach().flatten()[:3].tolist()} on random logits; "
-            "expected one finite number whose gradient is finite"
+            f"{part.target}: the loss it returns gave {given} on random logits; expected one finite number whose "
+            "gradient is finite"
         )
     if spec.train.undefined == "ignore" and bool(gradient[:, :, :4].any()):
         raise BadInput(
@@ -61,13 +65,14 @@ def _try_augment(spec: TrialSpec, part: ImportedPart) -> None:
     target_HW = rng.integers(0, 2, (side, side), dtype=np.uint8)
     augment = build_augment(part, undefined_target=IGNORE)
     try:
-        (first, first_target), (again, again_target) = (
-            augment(image_HWC, target_HW, seed=0, epoch=1, index=5) for _ in range(2)
-        )
+        runs = [
+            [augment(image_HWC, target_HW, seed=0, epoch=1, index=index) for index in range(_CALLS)] for _ in range(2)
+        ]
     except BadInput:
         raise
     except Exception as error:  # the same
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{part.target}: fails on a patch: {type(error).__name__}: {text}") from error
-    if not (np.array_equal(first, again) and np.array_equal(first_target, again_target)):
-        raise BadInput(f"{part.target}: two calls with the same rng differ; draw from `rng` alone")
+    for first, again in zip(*runs, strict=True):
+        if not all(np.array_equal(one, other) for one, other in zip(first, again, strict=True)):
+            raise BadInput(f"{part.target}: two calls with the same rng differ; draw from `rng` alone")
