@@ -13,7 +13,6 @@ from harness.errors import BadInput
 from harness.losses import build_loss
 from harness.models.build import build_model
 
-
 # A coin that is not `rng`'s falls the same way in all of them once in a million.
 _CALLS = 20
 
