@@ -227,7 +227,7 @@ def _reference_row(entry: dict[str, object], shown: Sequence[str]) -> tuple[Cell
     note = str(entry.get("note") or "split unknown")
     unknown = number(None, ABSENT)
     name = Cell(str(entry.get("name", "reference")), note="reference, quoted")
-    return (unknown, name, Cell(ABSENT), *cells, unknown, unknown, Cell("", tags=(note,)))
+    return (unknown, name, Cell(ABSENT), *cells, unknown, unknown, Cell("", note=note))  # may be long: it wraps
 
 
 def _refusals(board: Board) -> str:
