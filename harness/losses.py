@@ -53,7 +53,7 @@ def build_loss(
     loss function.
     """
     if isinstance(loss, ImportedPart):
-        return cast(LossFunction, call_part(loss, classes=classes, ignore_index=IGNORE))
+        return _defined_only(cast(LossFunction, call_part(loss, classes=classes, ignore_index=IGNORE)))
     unknown = [name for name in loss if name not in _TERMS]
     if unknown or not loss:
         raise BadInput(f"loss {', '.join(map(repr, unknown)) or '{}'} is unknown; choose from {', '.join(_TERMS)}")
@@ -70,6 +70,17 @@ def build_loss(
         return torch.stack(terms).sum()
 
     return weighted_sum
+
+
+def _defined_only(loss: LossFunction) -> LossFunction:
+    """An imported loss, spared batches without a defined pixel: torch's own cross-entropy gives NaN for them."""
+
+    def spared(logits_NKHW: Tensor, masks_NHW: Tensor) -> Tensor:
+        if bool((masks_NHW != IGNORE).any()):
+            return loss(logits_NKHW, masks_NHW)
+        return (logits_NKHW * 0).sum()
+
+    return spared
 
 
 def _pixels(logits_NKHW: Tensor, masks_NHW: Tensor) -> _Pixels:

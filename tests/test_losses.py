@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import DiceLoss, JaccardLoss
 
+from harness.config.imported import ImportedPart, located
 from harness.config.labels import IGNORE
 from harness.errors import BadInput
 from harness.losses import build_loss
@@ -157,3 +158,18 @@ def test_an_unknown_loss_and_wrong_class_weights_are_named():
         _loss("lovasz")
     with pytest.raises(BadInput, match="2 entries; the label map has 3 classes"):
         _loss("dice", classes=4, weights=(1.0, 1.0), undefined="as_paper")
+
+
+def test_an_own_loss_is_spared_batches_without_a_defined_pixel(tmp_path):
+    """torch's cross-entropy alone gives NaN for them; with one defined pixel its value is its own."""
+    (tmp_path / "own_plain_loss.py").write_text(
+        "from torch.nn import CrossEntropyLoss\n"
+        "def build(classes, ignore_index):\n    return CrossEntropyLoss(ignore_index=ignore_index)\n"
+    )
+    part = located(ImportedPart(target="own_plain_loss:build", name="own"), [tmp_path])
+    loss = build_loss(part, classes=2, class_weights=None, undefined="ignore")
+    logits_NKHW = torch.zeros(1, 2, 1, 2, requires_grad=True)
+    nothing = loss(logits_NKHW, torch.tensor([[[IGNORE, IGNORE]]]))
+    (gradient,) = torch.autograd.grad(nothing, logits_NKHW)
+    assert (nothing.item(), gradient.abs().max().item()) == (0, 0)
+    assert loss(logits_NKHW, torch.tensor([[[IGNORE, 1]]])).item() == pytest.approx(math.log(2))

@@ -22,7 +22,7 @@ FORM = "write `{import: package.module:function, name: ours}`"
 def gather_imports(document: Document, folders: Sequence[Path]) -> tuple[Document, list[str]]:
     """The document with its imported parts located in `folders`, and every mistake about them as a line."""
     gathering = _Gathering(document, folders)
-    values = gathering.replaced(document.values, ())
+    values = {key: gathering.replaced(value, (key,)) for key, value in document.values.items()}
     if gathering.found:
         values["imports"] = {name: part.model_dump(mode="json") for name, part in gathering.found.items()}
     return Document(document.source, values, {**document.lines, **gathering.lines}), gathering.problems

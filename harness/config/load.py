@@ -257,6 +257,24 @@ def _check_space(space: SearchSpace) -> Iterator[Mistake]:
         yield ("data", "split"), "validation and test together leave nothing to train on"
 
 
+def _check_source(space: SearchSpace) -> Iterator[Mistake]:
+    """Reference rows name label maps of this file, and items of the source settings that a trial can have."""
+    said: list[tuple[KeyPath, str, Any]] = [
+        (("references", index, "labels"), "labels", reference.labels)
+        for index, reference in enumerate(space.references)
+    ]
+    for index, item in enumerate(space.reproduces):
+        said += [(("reproduces", index, "trial", name), name, value) for name, value in item.trial.items()]
+    for path, name, value in said:
+        if name not in KNOBS:
+            yield path, f"unknown setting; {choose_from(name, KNOBS)}"
+            continue
+        try:
+            check_value(name, value, space)
+        except ValueError as error:
+            yield path, str(error)
+
+
 def _check_combinations(space: SearchSpace) -> Iterator[Mistake]:
     """Only asked of a space without other mistakes, which would make every combination look impossible."""
     for stratum in strata_of(space):
@@ -264,7 +282,14 @@ def _check_combinations(space: SearchSpace) -> Iterator[Mistake]:
             yield ("rules",), f"no combination of stratum {stratum.name} meets the rules"
 
 
-CHECKS: tuple[Check, ...] = (_check_axes, _check_parameters, _check_rules, _check_baselines, _check_space)
+CHECKS: tuple[Check, ...] = (
+    _check_axes,
+    _check_parameters,
+    _check_rules,
+    _check_baselines,
+    _check_space,
+    _check_source,
+)
 
 # What stands in for a required section that is itself broken.
 _STAND_INS: dict[str, Any] = {

@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.config.labels import TIGER_IDS, UNDEFINED
 from harness.data.png import BadPng, Pixels, checked_header, read_image, read_mask
+from harness.data.splits import presence_of
 from harness.data.tiger import Roi
 from harness.files import fingerprint, read_json, sha256_file, write_json
 
@@ -81,6 +82,11 @@ class Checked:
     data_hash: str
     notices: tuple[Defect, ...] = ()
     patients: frozenset[str] = frozenset()  # all there are, those without a usable region too
+
+    @property
+    def presence(self) -> dict[str, frozenset[int]]:
+        """{patient: source ids that occur in any of their usable regions}."""
+        return presence_of((roi.patient, self.facts[roi.name].label_counts) for roi in self.rois)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,14 @@ def make_split(presence: Mapping[str, frozenset[int]], *, validation: float, tes
     return Split(**{role: tuple(sorted(best[role])) for role in ROLES})
 
 
+def presence_of(found: Iterable[tuple[str, Iterable[int]]]) -> dict[str, frozenset[int]]:
+    """{patient: source ids that occur in any of their regions}, from (patient, ids) of every region."""
+    presence: dict[str, set[int]] = {}
+    for patient, ids in found:
+        presence.setdefault(patient, set()).update(ids)
+    return {patient: frozenset(ids) for patient, ids in presence.items()}
+
+
 def write_split(path: Path, split: Split) -> None:
     """`{"train": [...], "validation": [...], "test": [...]}`, written in one step."""
     write_json(path, split.model_dump(mode="json"))

@@ -21,7 +21,7 @@ from harness.data.check import Checked
 from harness.data.cutting import cut_mask, grid_of
 from harness.data.patches import are_mixed, counts_by_class
 from harness.data.png import read_mask
-from harness.data.splits import ROLES
+from harness.data.splits import ROLES, presence_of
 from harness.data.tiger import Roi
 
 TINY_PX = 256  # the paper's patch: a shorter side is enlarged
@@ -42,10 +42,8 @@ class CohortCounts:
     @cached_property
     def presence(self) -> dict[str, frozenset[int]]:
         """{patient: source ids that occur in any of their ROIs}, as `splits.make_split` takes it."""
-        found: dict[str, set[int]] = {}
-        for roi, counts in zip(self.rois, self.id_counts_RI, strict=True):
-            found.setdefault(roi.patient, set()).update(np.flatnonzero(counts).tolist())
-        return {patient: frozenset(ids) for patient, ids in found.items()}
+        each = zip(self.rois, self.id_counts_RI, strict=True)
+        return presence_of((roi.patient, np.flatnonzero(counts).tolist()) for roi, counts in each)
 
 
 @dataclass(frozen=True, slots=True)

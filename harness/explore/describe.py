@@ -6,9 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.config.imported import ImportedPart, located
 from harness.config.knobs import label_of
 from harness.config.spec import ModelSpec
+from harness.errors import BadInput
 from harness.explore.layers import Block, layer_table, totals
 from harness.models.build import build_model
 from harness.models.table import RANDOM, architectures
@@ -23,7 +26,12 @@ def model_spec(name: str, encoder: str | None = None) -> ModelSpec:
     What cannot be built is BadInput when it is built.
     """
     if ":" in name:
-        part = ImportedPart(target=name, name=name.rpartition(":")[2].strip("_") or "own")
+        if encoder is not None:
+            raise BadInput(f"--encoder: {name} is imported and takes no encoder")
+        try:
+            part = ImportedPart(target=name, name=name.rpartition(":")[2].strip("_")[:40] or "own")
+        except ValidationError:
+            raise BadInput(f"{name!r} does not name a function; write package.module:function") from None
         return ModelSpec(architecture=located(part, [Path.cwd()]))
     row = architectures().get(name)
     if encoder is None and row is not None and row.needs_encoder:

@@ -11,6 +11,7 @@ from harness.config.spec import TrialSpec
 from harness.data.stats import count_cohort
 from harness.data.tiger import Roi
 from harness.drawing import drawn
+from harness.errors import BadInput
 from harness.explore.cohort import class_ratio_png, cohort_pngs
 from harness.explore.describe import described, model_label
 from harness.explore.diagram import diagram_figure
@@ -24,6 +25,7 @@ def write_sweep_figures(folder: Path, specs: Sequence[TrialSpec], rois: Sequence
 
     `rois` are the usable ROIs of the data (default: read from where the specs say). Where trials of one label map
     differ in how they cut, the first one's cut is shown. Masks are read once per cut; of images, those that are drawn.
+    BadInput names the networks that cannot be taken apart, after all else is drawn.
     """
     if not specs:
         return []
@@ -42,12 +44,19 @@ def write_sweep_figures(folder: Path, specs: Sequence[TrialSpec], rois: Sequence
             counts_of(spec.dataset.cut), spec.dataset.labels, spec.train.augment,
             seed=spec.seed, patients=frozenset(spec.dataset.split.train),
         )  # fmt: skip
+    problems = []
     for name, spec in _first(specs, lambda spec: model_label(spec.model)).items():
-        blocks = described(spec.model, classes=spec.classes, input_px=spec.dataset.cut.input_px)
-        pictures[f"architecture_{name.replace(' over ', '_')}"] = drawn(diagram_figure(blocks, name))
+        try:
+            blocks = described(spec.model, classes=spec.classes, input_px=spec.dataset.cut.input_px)
+            pictures[f"architecture_{name.replace(' over ', '_')}"] = drawn(diagram_figure(blocks, name))
+        except Exception as error:  # of a network that may be anybody's
+            reason = (str(error).strip().splitlines() or [""])[0]
+            problems.append(f"architecture {name} is not drawn: {type(error).__name__}: {reason}")
     files = {folder / f"{safe_name(name)}.png": png for name, png in pictures.items()}
     for file, png in files.items():
         write_bytes(file, png)
+    if problems:
+        raise BadInput(problems)
     return list(files)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from harness.config.imported import ImportedPart, call_part
+from harness.config.imported import ImportedPart, call_part, load_part
 from harness.config.spec import ModelSpec
 from harness.errors import BadInput
 from harness.models.table import RANDOM, check_choice, check_input_px, nearest
@@ -49,6 +49,9 @@ def build_model(spec: ModelSpec, *, classes: int, input_px: int | None = None) -
 
 def _imported_model(part: ImportedPart, classes: int, input_px: int | None) -> nn.Module:
     """A person's own network: `function(classes=...)` returns a module from images_NCHW to logits_NKHW."""
+    # Imported first, aside: what a module draws while it is imported, once a process, must not change the weights.
+    with torch.random.fork_rng(devices=[]):
+        load_part(part)
     model = call_part(part, classes=classes)
     if not isinstance(model, nn.Module):
         raise BadInput(f"{part.target} returned a {type(model).__name__}; expected a torch.nn.Module")

@@ -71,6 +71,8 @@ def _item(entry: Mapping[str, Any], sweep: Sweep, folder: Path, beside: Mapping[
             return Reproduced(title, setting, file, "missing", "no completed run of this setting")
         return _judged(title, f"{setting} ({trial_name(trial)})", trial.folder / file, folder)
     if file in TABLES:
+        if not sweep.complete:
+            return Reproduced(title, setting, file, "missing", "no completed run")
         return Reproduced(title, setting, file, "reproduced")
     name = file.removeprefix("figures/")
     if name not in beside:

@@ -216,20 +216,12 @@ def _split(space: SearchSpace, checked: Checked, patients: set[str]) -> Split:
     rule = space.data.split
     if rule.file is not None:
         return read_split(Path(rule.file).expanduser(), patients)
-    return make_split(_presence(checked), validation=rule.validation, test=rule.test, seed=rule.seed)
-
-
-def _presence(checked: Checked) -> dict[str, frozenset[int]]:
-    """{patient: source ids that occur in any of their ROIs}."""
-    presence: dict[str, set[int]] = {}
-    for roi in checked.rois:
-        presence.setdefault(roi.patient, set()).update(checked.facts[roi.name].label_counts)
-    return {patient: frozenset(ids) for patient, ids in presence.items()}
+    return make_split(checked.presence, validation=rule.validation, test=rule.test, seed=rule.seed)
 
 
 def _check_objective(space: SearchSpace, checked: Checked, split: Split) -> None:
     """BadInput when the objective would be n/a because a class it needs is in no validation ROI."""
-    presence = _presence(checked)
+    presence = checked.presence
     present: set[int] = set().union(*(presence[patient] for patient in split.validation))
     name = space.objective.metric.rsplit("/", 1)[-1]
     for label_map in labels_in_use(space):

@@ -108,7 +108,7 @@ def _pairs(cell: Assignment) -> Iterable[tuple[str, Any]]:
 def _input_px(space: SearchSpace) -> int:
     """The smallest usual side that every architecture of the space takes."""
     names = space.strata.get("architecture") or space.parameters["architecture"].choices
-    return max(INPUT_PX, *(architectures()[name].min_input_px for name in names if name in architectures()))
+    return max([INPUT_PX, *(architectures()[name].min_input_px for name in names if name in architectures())])
 
 
 def _smaller(knob: str, value: Any) -> Any:

@@ -16,7 +16,7 @@ from harness.config.spec import LossName
 from harness.data.augment import POLICIES
 from harness.data.cohort import ids_source
 from harness.errors import BadInput
-from harness.models.table import architectures, check_choice, check_input_px, encoders, is_on_hub
+from harness.models.table import RANDOM, architectures, check_choice, check_input_px, encoders, is_on_hub
 from harness.scores import Scheme, metric_names, yardstick_refusal
 from harness.sweep.ledger import trial_uid
 
@@ -30,10 +30,10 @@ def check_imports(space: SearchSpace) -> Iterator[Mistake]:
     for name in space.imports:
         if name in ours:
             yield ("imports", name), f"{name!r} is the name of a part that comes along; give yours another `name`"
-    loss = space.parameters.get("loss")
-    own = isinstance(space.train.loss, ImportedPart) or bool(loss and set(space.imports) & set(map(str, loss.choices)))
-    if own and (space.train.class_weights != "none" or "class_weights" in space.parameters):
-        yield ("train", "class_weights"), "an imported loss takes no class_weights; pass them as its `options`"
+    knob = "class_weights"
+    if any(_weighs_own_loss(space, choice) for choice in _loss_choices(space)):
+        section = _section(space, knob) if knob in space.strata or knob in space.parameters else "train"
+        yield (section, knob), "an imported loss takes no class_weights; pass them as its `options`"
 
 
 def check_models(space: SearchSpace) -> Iterator[Mistake]:
@@ -41,9 +41,11 @@ def check_models(space: SearchSpace) -> Iterator[Mistake]:
     seen: set[str] = set()
     for choice in _choices(space, _MODEL_AXES):
         if choice["architecture"] in space.imports:
-            if choice["encoder"] and (text := f"{choice['architecture']} is imported and takes no encoder") not in seen:
-                seen.add(text)
-                yield (_section(space, "encoder"), "encoder"), f"{text}; use `when: {{architecture: [...]}}`"
+            for knob in _MODEL_AXES[1:]:
+                text = f"{choice['architecture']} is imported and takes no {knob}"
+                if choice[knob] not in (None, RANDOM, "none") and text not in seen:
+                    seen.add(text)
+                    yield (_section(space, knob), knob), f"{text}; use `when: {{architecture: [...]}}`"
             continue
         try:
             check_choice(
@@ -154,6 +156,17 @@ def labels_in_use(space: SearchSpace) -> list[LabelMap]:
     else:
         names = [next(iter(space.labels))]
     return [space.labels[name] for name in names if name in space.labels]
+
+
+def _loss_choices(space: SearchSpace) -> list[dict[str, Any]]:
+    """Every loss with the class weights it may meet; knobs that the space does not search are left out."""
+    return [*_choices(space, ("loss", "class_weights"))] or [*_choices(space, ("class_weights",))] or [{}]
+
+
+def _weighs_own_loss(space: SearchSpace, choice: dict[str, Any]) -> bool:
+    loss = choice.get("loss", space.train.loss)
+    own = isinstance(loss, ImportedPart) or (isinstance(loss, str) and loss in space.imports)
+    return own and (choice.get("class_weights") or space.train.class_weights) != "none"
 
 
 def _choices(space: SearchSpace, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:

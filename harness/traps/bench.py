@@ -74,11 +74,7 @@ class Bench:
         phantom = Phantom(seed=self.seed, patients=self.patients, roi_px=self.roi_px, tiny_share=0.0)
         root = synthesize(self.folder / "phantom", phantom)
         checked = check_cohort(read_cohort(root))
-        presence: dict[str, set[int]] = {}
-        for roi in checked.rois:
-            presence.setdefault(roi.patient, set()).update(checked.facts[roi.name].label_counts)
-        named = {patient: frozenset(ids) for patient, ids in presence.items()}
-        return Cohort(root, checked.rois, checked.data_hash, named)
+        return Cohort(root, checked.rois, checked.data_hash, checked.presence)
 
     @cached_property
     def split(self) -> Split:

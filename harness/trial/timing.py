@@ -14,6 +14,7 @@ from harness.config.spec import TrialSpec
 from harness.data.augment import build_augment
 from harness.losses import build_loss
 from harness.models.build import build_model
+from harness.trial.tryout import try_parts
 
 _STEPS = 2  # after one to warm up; a batch of 32 at 256 px takes 20 s on one CPU core
 
@@ -29,8 +30,12 @@ class Timing:
 
 
 def time_steps(spec: TrialSpec, device: str) -> Timing:
-    """Train `_STEPS` batches and predict one, with random weights in place of the hub's."""
+    """Train `_STEPS` batches and predict one, with random weights in place of the hub's.
+
+    BadInput when an imported part does not keep to its contract.
+    """
     torch.set_num_threads(1)
+    try_parts(spec)
     side, batch = spec.dataset.cut.input_px, min(spec.train.batch_size, 8)
     model = build_model(spec.model.model_copy(update={"encoder_weights": "random"}), classes=spec.classes).to(device)
     loss = build_loss(spec.train.loss_terms, classes=spec.classes, class_weights=None, undefined=spec.train.undefined)

@@ -14,6 +14,7 @@ from harness.config.load import load_space
 from harness.config.space import SearchSpace
 from harness.config.spec import Split, TrialSpec
 from harness.errors import BadInput
+from harness.sweep.firstjobs import specs_to_try
 from harness.sweep.vocabulary import CHECKS
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "own_parts"
@@ -157,6 +158,27 @@ def test_the_example_of_the_docs_resolves_into_specs_that_carry_the_parts() -> N
             "  architecture: {value: {import: labnets:build, name: a}}\n  encoder: {value: resnet18}",
             "4: parameters.encoder: a is imported and takes no encoder",
         ),
+        (
+            "  architecture: {value: {import: labnets:build, name: a}}\n  decoder_channels: {value: [8, 8, 8, 8, 8]}",
+            "4: parameters.decoder_channels: a is imported and takes no decoder_channels",
+        ),
+        (
+            "  architecture: {value: {import: labnets:build, name: a}}\n  decoder_attention: {values: [none, scse]}",
+            "4: parameters.decoder_attention: a is imported and takes no decoder_attention",
+        ),
+        (
+            "  architecture: {value: {import: labnets:build, name: a}}\n  encoder_weights: {value: imagenet}",
+            "4: parameters.encoder_weights: a is imported and takes no encoder_weights",
+        ),
+        (
+            "  architecture: {value: unet_plain}\n  class_weights: {value: balanced}\n"
+            "strata: {loss: [jaccard, {import: labnets:build, name: a}]}",
+            "4: parameters.class_weights: an imported loss takes no class_weights",
+        ),
+        (
+            "  architecture: {value: unet_plain}\nimport: labnets:build",
+            "4: import: unknown key; did you mean 'imports'",
+        ),
     ],
 )
 def test_mistakes_about_imports_name_file_and_line(lab: Path, line: str, message: str) -> None:
@@ -174,3 +196,40 @@ def test_loading_a_space_with_imports_loads_no_torch() -> None:
         f"load_space(Path({str(EXAMPLE / 'sweep.yaml')!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_class_weights_may_stand_beside_an_own_loss_that_they_never_meet(lab: Path) -> None:
+    """`when` keeps them to the harness's loss."""
+    file = lab / "space.yaml"
+    file.write_text(
+        "data: {root: .}\nlabels: {tiger7: builtin}\nparameters:\n  architecture: {value: unet_plain}\n"
+        "  loss: {values: [jaccard, {import: labnets:build, name: a}]}\n"
+        "  class_weights: {value: balanced, when: {loss: [jaccard]}}\n"
+    )
+    assert list(load_space(file, checks=CHECKS).imports) == ["a"]
+
+
+def test_every_own_part_is_tried_however_many_combinations_there_are(lab: Path) -> None:
+    """4 x 6^7 combinations, the second network behind half of them: one spec for each network, label map and size."""
+    file = lab / "space.yaml"
+    many = "".join(
+        f"  {name}: {{values: [{', '.join(map(str, values))}]}}\n"
+        for name, values in {
+            "learning_rate": [0.1, 0.01, 0.02, 0.03, 0.04, 0.05],
+            "batch_size": range(1, 7),
+            "epochs": range(1, 7),
+            "weight_decay": [0, 0.1, 0.2, 0.3, 0.4, 0.5],
+            "plateau_patience": range(1, 7),
+            "stop_patience": range(1, 7),
+            "plateau_factor": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+        }.items()
+    )
+    file.write_text(
+        "data: {root: .}\nlabels: {tiger7: builtin, unicorn3: builtin}\nstrata: {labels: [tiger7, unicorn3]}\n"
+        "parameters:\n  architecture:\n    values: [{import: labnets:build, name: a}, unet_plain, "
+        "{import: labnets:build, name: b}]\n  patch_px: {values: [64, 128]}\n" + many
+    )
+    specs = specs_to_try(load_space(file, checks=CHECKS), FACTS)
+    assert sorted((s.parameters()["architecture"], s.classes, s.dataset.cut.input_px) for s in specs) == [
+        (name, classes, side) for name in "ab" for classes in (3, 7) for side in (64, 128)
+    ]

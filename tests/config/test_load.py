@@ -52,6 +52,12 @@ MISTAKES = {
     "parameters: {architecture: {value: unet_plain}, patch_px: {values: [64, '128']}}": "without quotes",
     "parameters: {architecture: {value: fpn}, encoder: {value: resnet18}, encoder_weights: {value: random}, "
     "decoder_attention: {value: scse}}": "fpn takes none: use unet or unetplusplus",
+    "parameters: {architecture: {value: unet_plain}}\n"
+    "references: [{name: theirs, labels: tigr7, scores: {iou: 0.5}}]": "did you mean 'tiger7'",
+    "parameters: {architecture: {value: unet_plain}}\n"
+    "reproduces: [{item: one, file: one.png, trial: {patchs: all}}]": "did you mean 'patches'",
+    "parameters: {architecture: {value: unet_plain}}\n"
+    "reproduces: [{item: one, file: one.png, trial: {patches: every}}]": "'every' is not allowed",
 }
 
 

@@ -13,6 +13,7 @@ from harness.cli import main
 from harness.config.labels import BUILTIN
 from harness.config.spec import ModelSpec
 from harness.data.phantom import Phantom, synthesize
+from harness.errors import BadInput
 from harness.explore.sweep_figures import write_sweep_figures
 from tests.toy import toy_spec, write_cohort
 
@@ -50,6 +51,21 @@ def test_a_sweep_gets_one_picture_per_label_map_policy_and_network(tmp_path: Pat
     for file in written:
         assert_drawn(file)
     assert write_sweep_figures(tmp_path / "none", []) == []
+
+
+def test_a_network_that_cannot_be_taken_apart_costs_no_other_picture(tmp_path: Path) -> None:
+    """It fails at 32 px; the data, the augmentation and the network after it are drawn, and the message names it."""
+    root = write_cohort(tmp_path / "data")
+    plain = toy_spec(root)
+    pan = ModelSpec(architecture="pan", encoder="resnet18", encoder_weights="random")  # from 128 px on
+    with pytest.raises(BadInput, match="architecture pan over resnet18 is not drawn: BadInput: input_px"):
+        write_sweep_figures(tmp_path / "figures", [plain.model_copy(update={"model": pan}), plain])
+    drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
+    assert {
+        "class_ratio_two",
+        "augmented_samples_paper",
+        "architecture_unet_plain_decoder_channels_16_16_8_8_4",
+    } < drawn
 
 
 def test_stats_and_preview_draw_what_they_count(phantom: Path, tmp_path: Path) -> None:
@@ -104,6 +120,8 @@ def test_describe_draws_a_network_of_the_table_and_one_of_your_own(
     code, text = run("describe", "unett")
     assert code == 2
     assert "did you mean 'unet'?" in text
+    code, text = run("describe", "own_nets:")
+    assert (code, text.count("write package.module:function")) == (2, 1)
     assert "attention_unet" in run()[1]
     assert "encoders" in json.loads(run("--json")[1])
     assert "resnet18" in run("--encoders")[1]

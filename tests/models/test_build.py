@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from harness.config.imported import ImportedPart, located
 from harness.config.spec import ModelSpec
 from harness.errors import BadInput
 from harness.models.build import build_model, count_parameters
@@ -163,3 +164,17 @@ def test_what_only_the_libraries_know_is_bad_input_too(spec, input_px, message):
     with pytest.raises(BadInput, match=message) as caught:
         build_model(spec, classes=2, input_px=input_px)
     assert len(caught.value.problems) == 1
+
+
+def test_what_an_own_module_draws_while_imported_does_not_change_its_weights(tmp_path):
+    """The first trial of a worker imports it, the second does not; both start from the same weights."""
+    (tmp_path / "drawing_net.py").write_text(
+        "import torch\nfrom torch import nn\nNOISE = torch.rand(5)\n"
+        "def build(classes):\n    return nn.Conv2d(3, classes, 1)\n"
+    )
+    part = located(ImportedPart(target="drawing_net:build", name="own"), [tmp_path])
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        weights.append(build_model(ModelSpec(architecture=part), classes=2).weight)
+    assert torch.equal(*weights)

@@ -49,6 +49,14 @@ def test_every_item_is_reproduced_missing_or_blank_with_the_reason(tmp_path: Pat
     assert "2 of 6 reproduced" in page.read_text(encoding="utf-8")
 
 
+def test_an_empty_leaderboard_reproduces_nothing(tmp_path: Path) -> None:
+    """The file is written all the same; without a completed run it holds none of the source's results."""
+    folder = SweepFolder(tmp_path, space={"name": "small", "reproduces": [item("results", "leaderboard.tex")]})
+    page = write_report(folder.path, tmp_path / "reports")
+    (row,) = read_json(page.parent / "source.json")["rows"]
+    assert (row["status"], row["reason"]) == ("missing", "no completed run")
+
+
 def test_rows_of_the_source_are_marked_and_all_others_are_an_extension(tmp_path: Path) -> None:
     """With one marked row, the other says `extension`; a sweep without marks says neither."""
     folder = SweepFolder(tmp_path)

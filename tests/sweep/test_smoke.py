@@ -80,3 +80,15 @@ def test_rules_that_leave_nothing_of_the_small_space_are_named(tmp_path: Path) -
     lines = "parameters: {architecture: {value: unet_plain}, epochs: {values: [20, 50]}}\nrules: [epochs >= 20]"
     with pytest.raises(BadInput, match="leaves no combination of stratum default"):
         shrink(load_space(written(tmp_path, lines), checks=CHECKS))
+
+
+def test_a_space_of_own_networks_alone_shrinks_too(tmp_path: Path) -> None:
+    """No architecture of the table says how small a patch may be: the usual 64 px."""
+    (tmp_path / "ours.py").write_text("def build(classes): ...\n")
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "data: {root: phantom}\nlabels: {tiger7: builtin}\n"
+        "parameters: {architecture: {value: {import: ours:build, name: own}}}\n"
+    )
+    small, _ = shrink(load_space(file, checks=CHECKS))
+    assert small.parameters["input_px"].choices == (64,)

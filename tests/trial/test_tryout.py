@@ -12,6 +12,7 @@ from harness.config.cells import DataFacts, combinations, resolve, strata_of
 from harness.config.load import load_space
 from harness.config.spec import Split, TrialSpec
 from harness.errors import BadInput
+from harness.trial.timing import time_steps
 from harness.trial.tryout import try_parts
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "own_parts"
@@ -25,6 +26,14 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         monkeypatch.delitem(sys.modules, name)
     return Path(shutil.copytree(EXAMPLE, tmp_path / "lab"))
+
+
+def test_a_plan_says_what_is_wrong_with_a_part_in_one_line(lab: Path) -> None:
+    """Its timed steps run the parts too: an own loss that fails is the person's mistake, not a crash of ours."""
+    path = lab / "mylab" / "losses.py"
+    path.write_text(path.read_text().replace("softmax(dim=1)", "softmax(dim=9)"))
+    with pytest.raises(BadInput, match="the loss it returns fails: IndexError"):
+        time_steps(spec_of(lab), "cpu")
 
 
 def spec_of(lab: Path) -> TrialSpec:
