@@ -112,11 +112,18 @@ class Controller:
                 else:
                     record = record.model_copy(update={"state": "waiting"})
                     waiting.append(uid)
+                    self._refresh_places(record, folder)
                 self._save(record)
         for name, study in self.studies.items():
             members = [record for record in self.records.values() if record.stratum == name]
             study.restore(as_past(record, self._folder(record.uid).path) for record in members)
         return waiting
+
+    def _refresh_places(self, record: Record, folder: TrialFolder) -> None:
+        """Data and imported parts may lie elsewhere by now; where they lie is not part of what is computed."""
+        spec = resolve(self.space, self.facts, record.parameters, seed=record.seed)
+        if spec.fingerprint == record.fingerprint:
+            folder.write_spec(spec)
 
     def _fill_slots(self) -> None:
         while self.executor.free() > 0:

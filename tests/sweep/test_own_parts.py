@@ -25,8 +25,8 @@ INK = 9
 @pytest.fixture
 def own(tmp_path: Path, phantom: Path) -> Lab:
     """The example's files in a folder of their own, with a cohort in another layout and other ids."""
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    cohort = tmp_path / "cohort"
+    project = Path(shutil.copytree(EXAMPLE, tmp_path / "project"))
+    cohort = project / "cohort"
     (cohort / "he").mkdir(parents=True)
     (cohort / "labels").mkdir()
     with (cohort / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -43,11 +43,16 @@ def own(tmp_path: Path, phantom: Path) -> Lab:
     return Lab(tmp_path, sweep="own-parts")
 
 
+def command(project: Path) -> tuple[str | Path, ...]:
+    """The sweep of the example, its data beside it."""
+    return ("sweep", project / "sweep.yaml", "--data", project / "cohort", "--workers", "1")
+
+
 @pytest.mark.slow
 def test_own_parts_and_data_are_swept_killed_continued_and_reported(own: Lab) -> None:
-    """kill -9 in the middle: finished trials are kept to the byte; the report ranks the lab's network by its name."""
-    arguments = ("sweep", own.path / "sweep.yaml", "--data", own.path / "cohort", "--workers", "1")
-    sweep = own.start(*arguments)
+    """kill -9 in the middle, then the project is moved: finished trials are kept to the byte, the others find data and
+    parts in the new place, and the report ranks the lab's network by its name."""
+    sweep = own.start(*command(own.path / "project"))
     wait_for(
         lambda: sweep.poll() is not None or any(r["state"] == "complete" for r in own.records().values()),
         timeout_s=150,
@@ -59,7 +64,8 @@ def test_own_parts_and_data_are_swept_killed_continued_and_reported(own: Lab) ->
     trials = own.home / "sweeps/own-parts/g1/trials"
     before = {uid: (trials / uid / "manifest.json").read_bytes() for uid in done}
 
-    again = own.run(*arguments)
+    (own.path / "project").rename(own.path / "moved")
+    again = own.run(*command(own.path / "moved"))
     assert again.returncode == 0, again.stderr
     assert {uid: (trials / uid / "manifest.json").read_bytes() for uid in done} == before
     assert all(own.epochs(uid) == [1, 2, 3] for uid in done)
@@ -75,9 +81,9 @@ def test_own_parts_and_data_are_swept_killed_continued_and_reported(own: Lab) ->
 @pytest.mark.slow
 def test_a_part_that_breaks_its_contract_ends_the_sweep_before_the_first_trial(own: Lab) -> None:
     """Exit 2, one line, no trial started (which contracts: tests/trial/test_tryout.py)."""
-    path = own.path / "mylab" / "losses.py"
+    path = own.path / "project" / "mylab" / "losses.py"
     path.write_text(path.read_text().replace(") * defined_N1HW", ")"))
-    ended = own.run("sweep", own.path / "sweep.yaml", "--data", own.path / "cohort", "--executor", "inline")
+    ended = own.run(*command(own.path / "project"))
     assert ended.returncode == 2, ended.stderr
     assert "has a gradient on undefined pixels" in ended.stderr.splitlines()[-1]
     assert not own.records()
