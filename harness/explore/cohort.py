@@ -98,6 +98,7 @@ def roi_sizes_figure(counts: CohortCounts, split: Split | None) -> Figure:
     )  # fmt: skip
     areas.set_xlabel("area (mm²)", fontsize=9)
     areas.set_ylabel("ROIs", fontsize=9)
+    areas.yaxis.get_major_locator().set_params(integer=True)
     areas.set_title(f"{_areas_mm2(counts).sum():.3g} mm² in all", fontsize=9.5, loc="left")
     for axes in (points, areas):
         axes.tick_params(labelsize=8.5)
@@ -180,7 +181,7 @@ def _stack(axes: Axes, row: int, parts: Sequence[tuple[str, float, str]]) -> Non
     for text, amount, colour in parts:
         share = amount / total
         axes.barh(row, share, left=start, height=0.66, color=colour, edgecolor="white", linewidth=0.8)
-        if share >= MIN_LABELLED * max(1.0, len(text) / 4):
+        if share >= MIN_LABELLED * max(1.0, len(text) / 3):
             ink = "white" if _is_dark(colour) else INK
             axes.text(start + share / 2, row, text, ha="center", va="center", fontsize=7.5, color=ink)
         start += share
