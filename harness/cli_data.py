@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -138,6 +139,7 @@ def stats(
     harness data stats data/tiger --labels unicorn3 --validation 0.25
     """
     from harness.cli_text import stats_text
+    from harness.data.cohort import layout_of
     from harness.data.stats import cohort_stats, count_cohort, labelled_stats
     from harness.explore.cohort import cohort_pngs
     from harness.files import write_bytes
@@ -146,7 +148,7 @@ def stats(
     if split_file and validation is not None:
         raise BadInput("--split and --validation: give one of them")
     label_map, cut, screen = _label_map(labels), _cut(patch_px), Screen()
-    checked = _usable(root, patient_regex, label_map.known_ids)
+    checked = _usable(root, patient_regex, labels)
     with screen.step(f"cutting {len(checked.rois)} masks") as on_progress:
         counts = count_cohort(checked.rois, cut, on_progress=on_progress)
     split = _split(counts.presence, split_file, validation, split_seed)
@@ -162,7 +164,9 @@ def stats(
             json.dumps({"schema": "harness.stats/1", "root": str(root), **document, "pictures": files}, indent=1)
         )
     else:
-        click.echo(stats_text(document, defects=len(checked.defects)))
+        is_tiger = layout_of(root) == "tiger"
+        left_out = _left_out_line(checked, root, labels)
+        click.echo(stats_text(document, labels=label_map, is_tiger=is_tiger, left_out=left_out))
         click.echo(f"drawn: {', '.join(files)}")
 
 
@@ -198,7 +202,7 @@ def preview(
     from harness.sweep.progress import Screen
 
     label_map, cut, folder = _label_map(labels), _cut(patch_px), out or _folder(root)
-    checked = _usable(root, patient_regex, label_map.known_ids)
+    checked = _usable(root, patient_regex, labels)
     with Screen().step(f"drawing into {folder}") as on_progress:
         counts = count_cohort(checked.rois, cut, on_progress=on_progress)
         pngs = {
@@ -207,6 +211,8 @@ def preview(
         }
         for name, png in pngs.items():
             write_bytes(folder / f"{name}.png", png)
+    if left_out := _left_out_line(checked, root, labels):
+        click.echo(left_out)
     click.echo(f"drawn: {', '.join(str(folder / f'{name}.png') for name in pngs)}")
 
 
@@ -261,12 +267,28 @@ def _split(
     return make_split(presence, validation=share, seed=seed)
 
 
-def _usable(root: Path, patient_regex: str | None, known_ids: frozenset[int]) -> Checked:
-    """The data checked; BadInput when no region is left."""
-    checked = _checked(root, patient_regex, known_ids)
+def _usable(root: Path, patient_regex: str | None, labels: str) -> Checked:
+    """The data checked for the ids of a label map; BadInput when no region is left."""
+    checked = _checked(root, patient_regex, _label_map(labels).known_ids)
     if not checked.rois:
-        raise BadInput(f"{root}: no usable region is left; `harness data check` lists what is wrong")
+        command = _check_command(root, labels)
+        raise BadInput(f"{root}: no usable region is left; `{command}` lists what is wrong")
     return checked
+
+
+def _left_out_line(checked: Checked, root: Path, labels: str) -> str:
+    """What to say below counts and pictures that are not of all regions; empty when they are."""
+    from harness.report.wording import plural
+
+    if not checked.defects:
+        return ""
+    regions = plural(len({defect.roi for defect in checked.defects}), "region")
+    return f"left out: {regions} with defects; `{_check_command(root, labels)}` lists them"
+
+
+def _check_command(root: Path, labels: str) -> str:
+    """With the label map: in a table it decides which ids are known."""
+    return f"harness data check {shlex.quote(str(root))} --labels {shlex.quote(labels)}"
 
 
 def _checked(root: Path, patient_regex: str | None, known_ids: frozenset[int] | None = None) -> Checked:

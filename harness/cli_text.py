@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.config.labels import BUILTIN
+from harness.config.labels import BUILTIN, UNDEFINED, LabelMap
 from harness.data.check import KINDS, Checked, Defect
 from harness.data.relations import notice_lines
 from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
+from harness.report.wording import plural
 
 SHOWN_NOTICES = 3  # pairs that TIGER has by the hundred: a tissue-cells region on a tissue-bcss one
 MANY_DEFECTS = 50
@@ -143,7 +144,8 @@ def check_text(checked: Checked, split_problems: Sequence[str], without_role: Se
         lines.append(f"notice: patients in no role of the split: {len(without_role)} ({shown})")
     patients = len({roi.patient for roi in checked.rois})
     count = len(checked.defects) + len(split_problems)
-    lines.append(f"{len(checked.rois)} usable regions of {patients} patients, {count or 'no'} defects")
+    usable = f"{plural(len(checked.rois), 'usable region')} of {plural(patients, 'patient')}"
+    lines.append(f"{usable}, {plural(count, 'defect') if count else 'no defects'}")
     return "\n".join(lines)
 
 
@@ -161,13 +163,15 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
     return lines
 
 
-def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
-    """Counts of a cohort."""
-    names = {ids[0]: name for name, ids in BUILTIN["tiger7"].classes.items()} | {0: "undefined"}
-    pixels = _table("source id", "in TIGER", "pixels", "share", numbers=2)
+def stats_text(document: Mapping[str, Any], *, labels: LabelMap, is_tiger: bool, left_out: str) -> str:
+    """Counts of a cohort. Ids are called as TIGER calls them in TIGER's layout only; in a table, as the map does."""
+    naming = BUILTIN["tiger7"] if is_tiger else labels
+    names = {source_id: name for name, ids in naming.classes.items() for source_id in ids}
+    names |= dict.fromkeys(() if is_tiger else labels.ignore_ids, "(ignored)") | {UNDEFINED: "undefined"}
+    pixels = _table("source id", "in TIGER" if is_tiger else f"in {labels.name}", "pixels", "share", numbers=2)
     for source_id, found in document["source_ids"].items():
         share = f"{100 * found['share_of_defined']:.1f} %"
-        pixels.add_row(source_id, names.get(int(source_id), "?"), f"{found['pixels']:,}", share)
+        pixels.add_row(source_id, _escaped(names.get(int(source_id), "?")), f"{found['pixels']:,}", share)
     centres = ", ".join(f"{name} {count['rois']}" for name, count in document["centres"].items())
     height, width = document["height_px"], document["width_px"]
     lines = [
@@ -185,8 +189,8 @@ def stats_text(document: Mapping[str, Any], *, defects: int) -> str:
         lines.append(
             f"{len(document['patients_not_known'])} slides count as patients: their names do not tell the patient"
         )
-    if defects:
-        lines.append(f"{defects} defects left these regions out: harness data check")
+    if left_out:
+        lines.append(left_out)
     return "\n".join(lines)
 
 
@@ -203,7 +207,7 @@ def _classes_text(document: Mapping[str, Any]) -> str:
 
 def _roles_text(document: Mapping[str, Any]) -> str:
     """What every role of the split has."""
-    heads = ("role", "centres: regions", "patients", "regions", "patches", "non-homogeneous", "undefined")
+    heads = ("role", "centres: regions", "patients", "regions", "patches", "non-homogeneous", "in no class")
     table = _table(*heads, numbers=5)
     for row in document["roles"]:
         centres = ", ".join(f"{_escaped(name)} {count}" for name, count in row["centres"].items())
@@ -253,6 +257,8 @@ def _escaped(text: str) -> str:
 
 
 def _hours(hours: float) -> str:
+    if hours < 1.5 / 60:
+        return "a minute"
     return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
 
 

@@ -34,6 +34,8 @@ def model_spec(name: str, encoder: str | None = None) -> ModelSpec:
             raise BadInput(f"{name!r} does not name a function; write package.module:function") from None
         return ModelSpec(architecture=located(part, [Path.cwd()]))
     row = architectures().get(name)
+    if row is None and "." in name:
+        raise BadInput(f"{name!r} is no architecture; for your own write module:function, such as {name}:build")
     if encoder is None and row is not None and row.needs_encoder:
         encoder = VIT if row.only_timm_vit else ENCODER
     return ModelSpec(architecture=name, encoder=encoder, encoder_weights=RANDOM if encoder else None)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BOX_WIDTH, BOX_HEIGHT = 1.14, 0.62
 GAP, ROW = 0.22, 1.02
 STEP = 0.68 * BOX_WIDTH  # to the next box when it is on another row
-MARGIN, HEADER = 0.3, 0.78
+MARGIN, HEADER = 0.3, 0.92  # the head line stays clear of arcs over the first row
 
 COLOURS: Mapping[Part, str] = {
     "input": "#ffffff",
