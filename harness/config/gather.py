@@ -5,6 +5,7 @@ From here on they are names like any other: in rules, `when`, baselines, Optuna,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,10 @@ class _Gathering:
             return str(named["name"])
         try:
             part = located(ImportedPart.model_validate(named), self._folders)
-        except ValidationError as error:
-            item = error.errors(include_url=False)[0]
-            self._problem(path, f"{'.'.join(map(str, item['loc']))}: {item['msg'].lower()}; {FORM}")
-            return str(named["name"])
-        except BadInput as error:
-            self._problem(path, str(error))
-            return str(named["name"])
+        except (ValidationError, BadInput) as error:
+            self._problem(path, _said(error, value))
+            # Stands in for the broken one, so that nothing further is said of a name that nobody knows.
+            part = ImportedPart(target="stand:in", name=re.sub(r"[^A-Za-z0-9]", "", str(named["name"]))[:40] or "part")
         if self.found.setdefault(part.name, part) != part:
             self._problem(path, f"{part.name!r} is already {self.found[part.name].target}; give one another `name`")
         self.lines[("imports", part.name)] = self._document.line(path) or 1
@@ -69,6 +67,16 @@ class _Gathering:
 
     def _problem(self, path: KeyPath, message: str) -> None:
         self.problems.append(self._document.problem(path, message))
+
+
+def _said(error: ValidationError | BadInput, value: dict[str, Any]) -> str:
+    """One line about a part that cannot be used."""
+    if isinstance(error, BadInput):
+        return str(error)
+    item = error.errors(include_url=False)[0]
+    if item["loc"] == ("import",):
+        return f"{value['import']!r} is not `package.module:function`; {FORM}"
+    return f"{'.'.join(map(str, item['loc']))}: {item['msg'][0].lower()}{item['msg'][1:]}; {FORM}"
 
 
 def _last_word(target: object) -> str:

@@ -154,20 +154,38 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _check_defines(file: Path, function: str) -> None:
-    names = set(_top_level_names(_parsed(file)))
-    if function not in names and "*" not in names:
-        public = sorted(name for name in names if not name.startswith("_"))
-        raise BadInput(f"{file}: defines no {function!r}; {choose_from(function, public)}")
+    statements = list(_top_level(_parsed(file).body))
+    if function in _bound(statements) or "*" in _bound(statements):
+        return
+    defined = [node.name for node in statements if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    public = [name for name in defined if not name.startswith("_")]
+    raise BadInput(
+        f"{file}: defines no {function!r}; {choose_from(function, public) if public else 'no function at all'}"
+    )
 
 
-def _top_level_names(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):  # deeper than the top as well: a definition may stand under `if` or `try`
+def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The module's own statements, also those under `if`, `try` and `with`; not what stands inside definitions."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            handlers = [inner for handler in getattr(node, "handlers", ()) for inner in handler.body]
+            yield from _top_level(
+                [*node.body, *getattr(node, "orelse", ()), *getattr(node, "finalbody", ()), *handlers]
+            )
+
+
+def _bound(statements: Iterable[ast.stmt]) -> set[str]:
+    """The names that these statements give a value."""
+    names: set[str] = set()
+    for node in statements:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
+            names.add(node.name)
         elif isinstance(node, ast.ImportFrom | ast.Import):
-            yield from (alias.asname or alias.name for alias in node.names)
+            names.update(alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names
 
 
 def _source_hash(file: Path, folder: Path) -> str:

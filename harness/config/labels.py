@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -33,6 +34,14 @@ class LabelMap(Frozen):
         if not isinstance(value, dict):
             names = ", ".join(BUILTIN)
             raise ValueError(f"{value!r} is not understood; write `builtin` ({names}), or classes with their ids")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _no_class_is_a_misspelt_key(cls, value: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        for name in value:
+            if difflib.get_close_matches(name.lower(), ["ignore_ids"], cutoff=0.7):
+                raise ValueError(f"class {name!r}: did you mean `ignore_ids`? Otherwise call the class something else")
         return value
 
     @model_validator(mode="after")

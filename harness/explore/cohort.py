@@ -57,7 +57,7 @@ def class_ratio_figure(table: Mapping[str, ClassCount], *, labels: str, patch_px
         right.barh(row, patches, color=fill, alpha=0.35, edgecolor=EDGE, linewidth=0.5)
         right.barh(row, alone, color=fill, edgecolor=EDGE, linewidth=0.5)
         _beside(left, row, pixels, f"{pixels:.1f} %  ({short_count(found.pixels)})")
-        share = "" if found.homogeneous_share is None else f", alone in {100 * found.homogeneous_share:.0f} %"
+        share = "" if found.homogeneous_share is None else f", alone in {100 * found.homogeneous_share:.0f} % of these"
         _beside(right, row, patches, f"{patches:.1f} %  ({short_count(found.patches)}){share}")
     left.set_yticks(range(len(table)), [spoken(name) for name in table], fontsize=9.5)
     left.invert_yaxis()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.config.space import PHANTOM
 from harness.report.boards import FEW_PATIENTS, Board, Row
 from harness.report.queries import STATES, Sweep, Trial
 from harness.report.statistics import Contrast
@@ -34,6 +35,17 @@ def status_line(sweep: Sweep) -> str | None:
     counts = Counter(trial.state for trial in sweep.trials)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
     return f"The sweep is not finished: {', '.join(parts)}. This page shows what was on disk by then."
+
+
+def caution_line(sweep: Sweep) -> str | None:
+    """What the numbers of a sweep on synthetic tissue, or of a shrunk one, are good for; None for any other."""
+    data = sweep.space.get("data") or {}
+    synthetic = data.get("root") == PHANTOM
+    smoke = "--smoke" in (sweep.document.get("command") or ())
+    if smoke:
+        tissue = "synthetic tissue" if synthetic else "a few regions"
+        return f"A smoke run: every part of the sweep once, shrunk, on {tissue}. Its numbers mean nothing."
+    return "Synthetic tissue: the numbers speak of the phantom and not of histology." if synthetic else None
 
 
 def effect_sentences(found: Sequence[Contrast], sweep: Sweep, metric: str) -> tuple[str, ...]:

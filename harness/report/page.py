@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from harness.files import safe_name, write_json, write_text, written_aside
 from harness.report import details, exports, figures, tables
-from harness.report.answer import answer, effect_sentences, status_line
+from harness.report.answer import answer, caution_line, effect_sentences, status_line
 from harness.report.boards import Board, Row, group_boards, yardstick_boards
 from harness.report.pictures import Picture, sweep_pictures, trial_pictures
 from harness.report.queries import Sweep, Trial, read_sweep
@@ -115,6 +115,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         sweep=sweep,
         answer=answer(sweep, yardstick, groups),
         status=status_line(sweep),
+        caution=caution_line(sweep),
         overview=_drawn("scores.svg", _overview(sweep, groups, shown_yardstick), beside),
         unmeasured=[tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
         yardstick=[(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],

@@ -14,7 +14,7 @@ from harness.config.knobs import label_of
 from harness.report.queries import Sweep, Trial
 from harness.report.tables import Cell, Table, relative_url, trial_name
 
-Status = Literal["reproduced", "missing", "blank"]
+Status = Literal["drawn", "missing", "blank"]
 # What the report itself is made of, beside figures/.
 TABLES = ("index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex")
 # Grey values of a picture that shows something differ by more than this (standard deviation).
@@ -47,13 +47,13 @@ def source_table(items: Collection[Reproduced]) -> Table:
         (
             Cell(found.item),
             Cell(found.setting or "sweep"),
-            Cell(found.file.rpartition("/")[2], href=found.file) if found.status == "reproduced" else Cell(found.file),
+            Cell(found.file.rpartition("/")[2], href=found.file) if found.status == "drawn" else Cell(found.file),
             Cell(found.status, note=found.reason or None),
         )
         for found in items
     )
-    here = sum(found.status == "reproduced" for found in items)
-    caption = f"Figures and tables of the source: {here} of {len(items)} reproduced"
+    here = sum(found.status == "drawn" for found in items)
+    caption = f"Figures and tables of the source: {here} of {len(items)} drawn"
     return Table(caption, ("In the source", "Setting", "Ours", "Status"), rows)
 
 
@@ -73,12 +73,12 @@ def _item(entry: Mapping[str, Any], sweep: Sweep, folder: Path, beside: Mapping[
     if file in TABLES:
         if not sweep.complete:
             return Reproduced(title, setting, file, "missing", "no completed run")
-        return Reproduced(title, setting, file, "reproduced")
+        return Reproduced(title, setting, file, "drawn")
     name = file.removeprefix("figures/")
     if name not in beside:
         return Reproduced(title, setting, file, "missing", "not drawn in this sweep")
     source = beside[name]
-    status: Status = "reproduced" if source is None or not _is_blank(source) else "blank"
+    status: Status = "drawn" if source is None or not _is_blank(source) else "blank"
     return Reproduced(title, setting, file, status)
 
 
@@ -97,7 +97,7 @@ def _first(sweep: Sweep, wanted: Mapping[str, Any]) -> Trial | None:
 def _judged(title: str, setting: str, file: Path, folder: Path) -> Reproduced:
     if not file.is_file():
         return Reproduced(title, setting, file.name, "missing", "the run has no such file")
-    return Reproduced(title, setting, relative_url(file, folder), "blank" if _is_blank(file) else "reproduced")
+    return Reproduced(title, setting, relative_url(file, folder), "blank" if _is_blank(file) else "drawn")
 
 
 def _is_blank(file: Path) -> bool:

@@ -175,15 +175,18 @@ def _check_labels(space: SearchSpace, checked: Checked) -> None:
     masks = {roi.name: roi.mask for roi in checked.rois}
     problems = []
     for label_map in labels_in_use(space):
+        found: dict[int, list[str]] = {}
         for name, facts in sorted(checked.facts.items()):
-            for source_id in sorted(set(facts.label_counts) - label_map.known_ids):
-                problems.append(
-                    f"{masks[name]}: source id {source_id} is in no class of {label_map.name}; "
-                    f"add it to a class or to `ignore_ids: [{source_id}]`"
-                )
+            for source_id in set(facts.label_counts) - label_map.known_ids:
+                found.setdefault(source_id, []).append(name)
+        for source_id, names in sorted(found.items()):
+            more = f" (and {len(names) - 1} more masks)" if len(names) > 1 else ""
+            problems.append(
+                f"{masks[names[0]]}{more}: source id {source_id} is in no class of {label_map.name}; "
+                f"add it to a class or to `ignore_ids: [{source_id}]`"
+            )
     if problems:
-        shown = problems[:20]
-        raise BadInput(shown + ([f"... and {len(problems) - 20} more of this kind"] if len(problems) > 20 else []))
+        raise BadInput(problems)
 
 
 def _split_and_judged(space: SearchSpace, checked: Checked, patients: set[str]) -> tuple[Split, Checked]:

@@ -21,6 +21,7 @@ from harness.execute.inline import InlineExecutor
 from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
 from harness.study import StratumStudy, open_storage
+from harness.sweep.changes import change_line
 from harness.sweep.controller import Controller
 from harness.sweep.firstjobs import first_jobs
 from harness.sweep.layout import GenerationFolder, Home
@@ -105,7 +106,10 @@ class _Run:
         )
         try:
             prepared = prepare_data(self.space, self.home, self.screen)
+            before = sweep.last_generation() if sweep.generations() else None
             generation = open_generation(sweep, self.space, prepared, yaml=request.yaml, command=request.command)
+            if (changed := change_line(before, generation)) is not None:
+                self.screen.note(changed)
             projector = Projector(generation.path, tracking_store(self.home.path, os.environ))
             try:
                 controller = self._controller(prepared, generation, executor, projector)

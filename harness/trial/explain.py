@@ -227,7 +227,7 @@ def gradcam_figure(example: Example, explanation: Explanation, columns: tuple[st
     for ax in maps[len(columns) :]:
         ax.set_axis_off()
     _colour_bar(figure, axes, HEAT, "share of the map's maximum")
-    figure.suptitle(f"Grad-CAM at {explanation.layer}; outlined: areas predicted as the class", fontsize=9)
+    figure.suptitle(f"Grad-CAM at {explanation.layer}; outlined: larger areas predicted as the class", fontsize=9)
     figure.legend(
         handles=class_marks(names), loc="outside lower center", ncols=min(width, 5), fontsize=8, frameon=False
     )

@@ -75,3 +75,10 @@ def test_maps_are_compared_by_ids_not_names() -> None:
     same = LabelMap(name="two", classes={"cancer": (3, 1), "rest": (2,)})
     different = LabelMap(name="one", classes={"tumor": (1,), "other": (2, 3)})
     assert one.key == same.key != different.key
+
+
+@pytest.mark.parametrize("key", ["ignore_id", "ignored_ids", "Ignore_Ids"])
+def test_a_misspelt_ignore_ids_is_not_taken_for_a_class(key: str) -> None:
+    """Otherwise ink would be trained as a class of that name."""
+    with pytest.raises(ValueError, match="did you mean `ignore_ids`"):
+        LabelMap(name="x", classes={"a": (1,), key: (9,)})

@@ -309,3 +309,26 @@ def test_reports_load_no_torch_no_mlflow_no_optuna() -> None:
     code = f"import sys, harness.report.page; print([name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("root", "command", "said"),
+    [
+        ("phantom", ["harness", "sweep", "x", "--smoke"], "A smoke run: every part of the sweep once"),
+        ("data/tiger", ["harness", "sweep", "x", "--smoke"], "on a few regions. Its numbers mean nothing"),
+        ("phantom", ["harness", "sweep", "x"], "Synthetic tissue"),
+        ("data/tiger", ["harness", "sweep", "x"], None),
+    ],
+)
+def test_a_page_on_synthetic_tissue_or_of_a_smoke_run_says_so(
+    tmp_path: Path, root: str, command: list[str], said: str | None
+) -> None:
+    """Before the first board; a real sweep has no such line."""
+    space = {"name": "small", "data": {"root": root}, "objective": {"metric": "val/iou"}}
+    folder = SweepFolder(tmp_path, space=space, command=command)
+    folder.trial()
+    _, _html, page = report(folder, tmp_path)
+    if said is None:
+        assert "smoke run" not in page.text and "Synthetic tissue" not in page.text
+    else:
+        assert page.text.index(said) < page.text.index("Leaderboard:")

@@ -20,7 +20,7 @@ def item(name: str, file: str, trial: dict[str, Any] | None = None) -> dict[str,
     return {"item": name, "file": file, "trial": trial or {}}
 
 
-def test_every_item_is_reproduced_missing_or_blank_with_the_reason(tmp_path: Path) -> None:
+def test_every_item_is_drawn_missing_or_blank_with_the_reason(tmp_path: Path) -> None:
     """A drawn picture, a one-coloured one, a file the run lacks, a setting nobody ran, and a table of the report."""
     items = [
         item("curves", "figures/curves.png", WANTED),
@@ -38,15 +38,15 @@ def test_every_item_is_reproduced_missing_or_blank_with_the_reason(tmp_path: Pat
     page = write_report(folder.path, tmp_path / "reports")
     rows = read_json(page.parent / "source.json")["rows"]
     assert [(row["item"], row["status"], row["reason"]) for row in rows] == [
-        ("curves", "reproduced", ""),
+        ("curves", "drawn", ""),
         ("confusion", "blank", ""),
         ("gates", "missing", "the run has no such file"),
         ("other network", "missing", "no completed run of this setting"),
-        ("results", "reproduced", ""),
+        ("results", "drawn", ""),
         ("class ratio", "missing", "not drawn in this sweep"),
     ]
     assert (page.parent / rows[0]["file"]).resolve() == (pictures / "curves.png").resolve()
-    assert "2 of 6 reproduced" in page.read_text(encoding="utf-8")
+    assert "2 of 6 drawn" in page.read_text(encoding="utf-8")
 
 
 def test_an_empty_leaderboard_reproduces_nothing(tmp_path: Path) -> None:

@@ -154,7 +154,9 @@ def test_an_edited_space_makes_a_generation_and_the_first_one_is_found_again(lab
     space = lab.write(phantom, trials=1)
     inline = ("--executor", "inline", "--set", "strata={labels: [unicorn3]}")
     assert lab.run("sweep", space, *inline).returncode == 0
-    assert lab.run("sweep", space, *inline, "--set", "train.epochs=2").returncode == 0
+    edited = lab.run("sweep", space, *inline, "--set", "train.epochs=2")
+    assert edited.returncode == 0
+    assert "generation 2: differs from generation 1 in train.epochs" in edited.stderr.splitlines()
     assert lab.run("sweep", space, *inline, "--trials", "2").returncode == 0
     assert sorted(lab.records(1)) == ["unicorn3.0000", "unicorn3.0001"]
     assert sorted(lab.records(2)) == ["unicorn3.0000"]
