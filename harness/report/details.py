@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +221,37 @@ def trials_table(sweep: Sweep, links: Links | None, out: Path) -> Table:
     heads = tuple(key.replace("_", " ") for key in sweep.varying)
     columns = ("Trial", "State", *heads, "Seed", metric_text(sweep.metric), "Folder")
     return Table("Every run", columns, tuple(rows))
+
+
+def paper_table(sweep: Sweep) -> Table:
+    """torchmetrics' means over validation patches, as the source report measured; beside the exact scores, unranked."""
+    keys = [f"paper/{way}val/{name}" for way in ("", "best_of_any_epoch/") for name in ("iou", "dice", "loss")]
+    rows = [
+        (
+            Cell(trial_name(trial)),
+            Cell(model_of(trial)),
+            Cell(setting_of(trial, sweep, labels=True) or ABSENT),
+            *(number(value, score_text(value)) for value in map(_mapping(trial.result, "paper").get, keys)),
+        )
+        for trial in sweep.complete
+    ]
+    for entry in sweep.document.get("reference_rows") or ():
+        given = [_mapping(entry, "scores").get(name) for name in ("iou", "dice", "loss")]
+        quoted = (number(value, score_text(value)) for value in given)
+        unknown = number(None, ABSENT)
+        note = Cell(f"{entry.get('labels')}, quoted", note=str(entry.get("note") or "split unknown"))
+        rows.append((Cell(str(entry.get("name"))), Cell(ABSENT), note, unknown, unknown, unknown, *quoted))
+    return Table(
+        caption="Means over patches (torchmetrics), at the best epoch, and each at its own best epoch",
+        columns=("Run", "Model", "Setting", "IoU", "Dice", "Loss", "Best IoU", "Best Dice", "Best loss"),
+        rows=tuple(rows),
+        note="They depend on patch size, and the loss on batch size: for comparison with the source only.",
+    )
+
+
+def _mapping(holder: object, key: str) -> dict[str, float | None]:
+    found = holder.get(key) if isinstance(holder, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _value_cell(value: object) -> Cell:

@@ -127,6 +127,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         strata=details.strata_table(sweep),
         models=details.models_table(sweep),
         unranked=details.unranked_table(sweep),
+        paper=details.paper_table(sweep),
         every=details.trials_table(sweep, links, folder),
         facts=_facts(sweep),
         provenance=_provenance(sweep),

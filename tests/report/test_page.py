@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.report import details
 from harness.report.page import write_report
 from harness.report.queries import read_sweep
 from harness.report.tables import Links, end_table
+from harness.report.wording import ABSENT
 from tests.report.factory import SweepFolder, tiny_png
 from tests.report.hostile import HOSTILE
 
@@ -332,3 +334,17 @@ def test_a_page_on_synthetic_tissue_or_of_a_smoke_run_says_so(
         assert "smoke run" not in page.text and "Synthetic tissue" not in page.text
     else:
         assert page.text.index(said) < page.text.index("Leaderboard:")
+
+
+def test_the_papers_means_over_patches_stand_beside_the_exact_scores(tmp_path: Path) -> None:
+    """At the best epoch, each metric at its own best epoch, and the quoted values beside them."""
+    scores = {"iou": 0.57794, "dice": 0.713, "loss": 0.24133}
+    folder = SweepFolder(tmp_path, reference_rows=[{"name": "source", "labels": "unicorn3", "scores": scores}])
+    said = {"paper/val/iou": 0.4111, "paper/val/dice": None, "paper/best_of_any_epoch/val/iou": 0.4222}
+    folder.trial(result={"paper": said})
+    table = details.paper_table(read_sweep(folder.path))
+    ours, source = ([cell.text for cell in row] for row in table.rows)
+    assert ours[3:] == ["0.411", "n/a", "n/a", "0.422", "n/a", "n/a"]
+    assert source[3:] == [*[ABSENT] * 3, "0.578", "0.713", "0.241"]
+    _, _html, page = report(folder, tmp_path)
+    assert "Means over patches (torchmetrics)" in page.text

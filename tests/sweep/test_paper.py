@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -48,5 +49,5 @@ def test_every_figure_and_table_of_the_source_is_reproduced(lab: Lab, phantom: P
     rows = json.loads((report / "source.json").read_text())["rows"]
     assert len(rows) == len(load_space(PAPER).reproduces) > 30
     assert [row for row in rows if row["status"] != "drawn"] == []
-    assert all((report / row["file"]).is_file() for row in rows)
+    assert all((report / unquote(row["file"])).is_file() for row in rows)
     assert "U-Net + EfficientNet-B0 (source)" in (report / "index.html").read_text()
