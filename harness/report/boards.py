@@ -80,7 +80,7 @@ def group_boards(sweep: Sweep) -> tuple[Board, ...]:
     """One board per comparability group, by the sweep's objective."""
     names = _set_names(sweep)
     boards = []
-    for group, trials in _by(sweep.complete, "group").items():
+    for group, trials in _by(sweep.rankable, "group").items():
         labels = tuple(sorted({_scored(trial).label_map for trial in trials}))
         key = f"{safe_name('-'.join(labels))}-{group[:6]}"
         boards.append(_board(key, trials, sweep.metric, sweep.minimize, names, labels))
@@ -99,7 +99,7 @@ def yardstick_boards(sweep: Sweep) -> tuple[Board, ...]:
             names,
             tuple(sorted({_scored(trial).label_map for trial in trials})),
         )
-        for pixels, trials in sorted(_by(sweep.complete, "pixels").items())
+        for pixels, trials in sorted(_by(sweep.rankable, "pixels").items())
     )
 
 
@@ -110,7 +110,8 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
     cuts = result.get("lr_cuts")
     found = [
         f"tied at {row.rank}" if row.tied else None,
-        f"{len(row.replicates)} seeds" if row.replicated else "one seed",
+        seeds_flag(row),
+        "not trained here" if row.trial.external else None,
         "baseline" if row.trial.baseline else None,
         _mark(row, sweep),
         f"{resized} of {len(row.scored.rois)} ROIs enlarged" if resized else None,
@@ -121,8 +122,17 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
     return tuple(dict.fromkeys(flag for flag in found if flag))
 
 
+def seeds_flag(row: Row) -> str | None:
+    """How many seeds the score stands on; None for masks of another tool, of which nobody here knows."""
+    if row.trial.external:
+        return None
+    return f"{len(row.replicates)} seeds" if row.replicated else "one seed"
+
+
 def _mark(row: Row, sweep: Sweep) -> str | None:
     """`in paper`, and `extension` for every other row of a sweep that reproduces a paper."""
+    if row.trial.external:
+        return None
     if row.trial.mark:
         return row.trial.mark.replace("_", " ")
     return "extension" if any(trial.mark for trial in sweep.trials) else None
@@ -208,7 +218,7 @@ def _by(trials: Iterable[Trial], what: str) -> dict[str, list[Trial]]:
 
 
 def _set_names(sweep: Sweep) -> dict[str, str]:
-    pixels = sorted({_scored(trial).pixels for trial in sweep.complete})
+    pixels = sorted({_scored(trial).pixels for trial in sweep.rankable})
     # 26 different validation sets in one sweep do not happen; numbers would do as well.
     return {} if len(pixels) < 2 else {key: chr(ord("A") + i % 26) for i, key in enumerate(pixels)}
 

@@ -40,7 +40,7 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
     groups = {trial.uid: board.key for board in group_boards(sweep) for row in board.rows
               for trial in (row.trial, *row.replicates)}  # fmt: skip
     rows = []
-    for trial in sweep.trials:
+    for trial in (*sweep.trials, *sweep.external):
         own = placed.get(trial.uid)
         scores = trial.scored.scores if trial.scored else {}
         rows.append(
@@ -49,6 +49,7 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "rank": own[1].rank if own else None,
                 "trial": trial.uid,
                 "replicate_of": trial.replicate_of,
+                "external": trial.external,
                 "stratum": trial.stratum,
                 "seed": trial.seed,
                 "parameters": dict(trial.parameters),

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import itertools
 import json
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from harness.files import safe_name, write_json, write_text, written_aside
+from harness.files import safe_name, write_json, write_text
 from harness.report import details, exports, figures, tables
-from harness.report.answer import answer, caution_line, effect_sentences, status_line
+from harness.report.answer import answer, caution_line, status_line
 from harness.report.boards import Board, Row, group_boards, yardstick_boards
+from harness.report.matters import effects_of
 from harness.report.pictures import Picture, sweep_pictures, trial_pictures
 from harness.report.queries import Sweep, Trial, read_sweep
+from harness.report.render import Beside, render_page
 from harness.report.source import reproduced, source_document, source_table
-from harness.report.statistics import Contrast, contrasts
 from harness.report.tables import Links, Table, model_of, trial_name
-from harness.report.wording import metric_text, plural
+from harness.report.wording import metric_text
 
 # Curves that stand out in a figure; more would need more colours than stay apart.
 NAMED_CURVES = 3
-# Contrasts drawn in one figure; all stand in the table.
-DRAWN_EFFECTS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What matters on one board."""
-
-    board: Board
-    sentences: tuple[str, ...]
-    table: Table
-    figure: Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +42,6 @@ class Group:
     not_drawn: tuple[str, ...] = ()  # why a picture of the best run is missing
 
 
-@dataclass(slots=True)
-class Beside:
-    """Files to be written next to the page: name -> SVG text, and pictures to copy."""
-
-    drawn: dict[str, str] = field(default_factory=dict)
-    copied: list[Picture] = field(default_factory=list)
-
-    @property
-    def files(self) -> dict[str, Path | None]:
-        """Every file's name in `figures/`, and where it is copied from."""
-        copied = {picture.path.removeprefix("figures/"): picture.source for picture in self.copied}
-        return {**dict.fromkeys(self.drawn), **copied}
-
-
 def write_report(generation_folder: Path, out: Path, *, links: Links | None = None) -> Path:
     """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, figures/. Returns the page's path.
 
@@ -85,11 +52,7 @@ def write_report(generation_folder: Path, out: Path, *, links: Links | None = No
     folder.mkdir(parents=True, exist_ok=True)
     beside = Beside()
     html = render(sweep, folder, beside, links)
-    for name, svg in beside.drawn.items():
-        write_text(folder / "figures" / name, svg)
-    for picture in beside.copied:
-        with written_aside(folder / picture.path) as aside:
-            shutil.copyfile(picture.source, aside)
+    beside.write(folder)
     items = reproduced(sweep, folder, beside.files)
     if items:
         write_json(folder / "source.json", source_document(items))
@@ -106,48 +69,42 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
     """The page's HTML, to be placed in `folder`; fills `beside`."""
     groups, yardstick = group_boards(sweep), yardstick_boards(sweep)
     shown_yardstick = [board for board in yardstick if board.leader is not None]
-    mattering = _effects(sweep, groups, shown_yardstick, beside)
+    mattering = effects_of(sweep, groups, shown_yardstick, beside)
     shown_groups = [_group(board, sweep, links, folder, beside) for board in groups]
     pictures = sweep_pictures(sweep.folder)
     beside.copied.extend(pictures)
-    script = _asset("page.js")
-    return _template().render(
-        sweep=sweep,
-        answer=answer(sweep, yardstick, groups),
-        status=status_line(sweep),
-        caution=caution_line(sweep),
-        overview=_drawn("scores.svg", _overview(sweep, groups, shown_yardstick), beside),
-        unmeasured=[tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
-        yardstick=[(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],
-        groups=shown_groups,
-        source=source_table(reproduced(sweep, folder, beside.files)),
-        effects=mattering[:1],
-        more_effects=mattering[1:],
-        pictures=pictures,
-        strata=details.strata_table(sweep),
-        models=details.models_table(sweep),
-        unranked=details.unranked_table(sweep),
-        paper=details.paper_table(sweep),
-        every=details.trials_table(sweep, links, folder),
-        facts=_facts(sweep),
-        provenance=_provenance(sweep),
-        patients=_patients(sweep),
-        command=shlex.join(str(part) for part in sweep.document.get("command") or ()),
-        yaml=str(sweep.document.get("yaml") or ""),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        number_table=itertools.count(1).__next__,
-        number_figure=itertools.count(1).__next__,
-        plural=plural,
-        style=Markup(_asset("page.css") + figures.STYLE + "@media screen and (prefers-color-scheme:dark){"
-                     + figures.DARK + "}"),  # our own files
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )  # fmt: skip
+    return render_page(
+        "report.html.j2",
+        {
+            "sweep": sweep,
+            "answer": answer(sweep, yardstick, groups),
+            "status": status_line(sweep),
+            "caution": caution_line(sweep),
+            "overview": beside.draw("scores.svg", _overview(sweep, groups, shown_yardstick)),
+            "unmeasured": [tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
+            "yardstick": [(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],
+            "groups": shown_groups,
+            "source": source_table(reproduced(sweep, folder, beside.files)),
+            "effects": mattering[:1],
+            "more_effects": mattering[1:],
+            "pictures": pictures,
+            "strata": details.strata_table(sweep),
+            "models": details.models_table(sweep),
+            "unranked": details.unranked_table(sweep),
+            "paper": details.paper_table(sweep),
+            "every": details.trials_table(sweep, links, folder),
+            "facts": _facts(sweep),
+            "provenance": _provenance(sweep),
+            "patients": _patients(sweep),
+            "command": shlex.join(str(part) for part in sweep.document.get("command") or ()),
+            "yaml": str(sweep.document.get("yaml") or ""),
+        },
+    )
 
 
 def _group(board: Board, sweep: Sweep, links: Links | None, folder: Path, beside: Beside) -> Group:
     table = tables.board_table(board, sweep, links, folder)
-    curves = _drawn(f"curves-{board.key}.svg", _curves(board, sweep), beside)
+    curves = beside.draw(f"curves-{board.key}.svg", _curves(board, sweep))
     best = board.leader
     if best is None:
         return Group(board, table, curves)
@@ -201,38 +158,6 @@ def _overview(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board])
     return figures.strips(dict(sorted(rows.items())), legend, title=f"{metric} of every completed run", x_label=metric)
 
 
-def _effects(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board], beside: Beside) -> tuple[Effects, ...]:
-    """The widest board first: by the yardstick over label maps where there are several, then every group."""
-    across = [board for board in yardstick if len(board.label_maps) > 1]
-    found = (_effects_of(board, sweep, beside) for board in (*across, *groups))
-    return tuple(effects for effects in found if effects is not None)
-
-
-def _effects_of(board: Board, sweep: Sweep, beside: Beside) -> Effects | None:
-    by_yardstick = board.by_yardstick
-    factors = [key for key in sweep.varying if by_yardstick or key != "labels"]
-    minimize = sweep.minimize and not by_yardstick
-    trials = [row.trial for row in board.rows]
-
-    def score(trial: Trial) -> float | None:
-        return trial.scored.scores.get(board.metric) if trial.scored else None
-
-    found = contrasts(trials, factors, score, minimize=minimize)
-    if not found:
-        return None
-    what = board.title
-    metric = metric_text(board.metric)
-    title = f"Paired differences in {metric}, {what}"
-    largest: list[Contrast] = sorted(found, key=lambda c: (not c.visible, -c.pairs))[:DRAWN_EFFECTS]
-    svg = figures.effects([c for c in found if c in largest], title=title, x_label=f"gain in {metric}, one dot a pair")
-    return Effects(
-        board=board,
-        sentences=effect_sentences(found, sweep, board.metric),
-        table=details.effects_table(found, what, board.metric),
-        figure=_drawn(f"effects-{board.key}.svg", svg, beside),
-    )
-
-
 def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     data = sweep.data
     pairs = [
@@ -273,13 +198,6 @@ def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
     return [(name, text) for name, text in pairs if text]
 
 
-def _drawn(name: str, svg: str, beside: Beside) -> Markup:
-    """Our own SVG (its texts were escaped when it was drawn), for the page and as a file."""
-    if svg:
-        beside.drawn[name] = figures.standalone(svg)
-    return Markup(svg)
-
-
 def _architecture(trial: Trial) -> str:
     return str({**trial.settings, **trial.parameters}.get("architecture", "model"))
 
@@ -292,20 +210,6 @@ def _count(value: Any) -> str:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-@cache
-def _asset(name: str) -> str:
-    return (files("harness.report") / name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("harness.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html.j2")
 
 
 __all__ = ["Links", "Row", "render", "write_report"]

@@ -57,7 +57,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One training run as its folder tells it, finished or not."""
+    """One training run as its folder tells it, finished or not; or masks of another tool, scored (`external`)."""
 
     uid: str
     number: int
@@ -83,6 +83,7 @@ class Trial:
     result: Mapping[str, Any] | None
     environment: Mapping[str, Any]
     scored: Scored | None  # only for COMPLETE trials whose matrices could be read
+    external: str | None = None  # the name that `harness score` was given
 
     @property
     def device(self) -> str | None:
@@ -99,7 +100,8 @@ class Sweep:
     generation: int
     folder: Path
     document: Mapping[str, Any]  # space.json
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...]  # trained here
+    external: tuple[Trial, ...]  # masks of other tools, scored on the same regions
     varying: tuple[str, ...]  # parameters that differ between trials, in the order of the file
     problems: tuple[str, ...]  # files that could not be read, one line each
 
@@ -130,8 +132,13 @@ class Sweep:
 
     @property
     def complete(self) -> tuple[Trial, ...]:
-        """Trials that may rank: COMPLETE, with readable matrices."""
+        """Trials that were trained to their end: COMPLETE, with readable matrices."""
         return tuple(trial for trial in self.trials if trial.scored is not None)
+
+    @property
+    def rankable(self) -> tuple[Trial, ...]:
+        """What boards hold: completed trials, and masks of other tools."""
+        return (*self.complete, *(row for row in self.external if row.scored is not None))
 
     @property
     def unfinished(self) -> bool:
@@ -156,17 +163,22 @@ def read_sweep(folder: Path) -> Sweep:
     except DOCUMENT_ERRORS as error:
         raise BadInput(f"{space_file}: not a sweep's description: {error}") from None
     problems: list[str] = []
-    found = sorted(path for path in (folder / "trials").glob("*") if (path / "trial.json").is_file())
-    trials = [trial for path in found if (trial := _read_trial(TrialFolder(path), problems)) is not None]
+    trials = _read_trials(folder / "trials", problems)
     return Sweep(
         name=str(document.get("name", folder.parent.name)),
         generation=int(document.get("generation", 1)),
         folder=folder,
         document=document,
         trials=tuple(sorted(trials, key=lambda t: (t.stratum, t.replicate_of is not None, t.number, t.uid))),
+        external=tuple(_read_trials(folder / "external", problems)),
         varying=_varying(trials),
         problems=tuple(problems),
     )
+
+
+def _read_trials(folder: Path, problems: list[str]) -> list[Trial]:
+    found = sorted(path for path in folder.glob("*") if (path / "trial.json").is_file())
+    return [trial for path in found if (trial := _read_trial(TrialFolder(path), problems)) is not None]
 
 
 def _varying(trials: list[Trial]) -> tuple[str, ...]:
@@ -184,7 +196,7 @@ def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
         problems.append(f"{folder.state_file}: cannot be read, trial left out ({error})")
         return None
     spec = _spec(folder)
-    scored = _scored(folder, spec, problems) if state == "complete" else None
+    scored = _scored(folder, _data(spec, said), problems) if state == "complete" else None
     events = _events(folder, problems)
     accepted = said.get("accepted_attempt")
     copied = read_cursor(folder.path)
@@ -215,7 +227,19 @@ def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
         result=_optional(folder.result, problems) if scored else None,
         environment=_optional(folder.environment, problems) or {} if scored else {},
         scored=scored,
+        external=said.get("external"),
     )
+
+
+def _data(spec: TrialSpec | None, said: Mapping[str, Any]) -> list[Any] | None:
+    """Hash and patients of the data a trial was judged on; masks of another tool have no spec, but say it."""
+    if spec is not None:
+        split = spec.dataset.split
+        return [spec.dataset.data_hash, sorted(split.train), sorted(split.validation), sorted(split.test)]
+    data = said.get("data")
+    if not data:
+        return None
+    return [data["hash"], *(sorted(data["split"].get(role) or ()) for role in ("train", "validation", "test"))]
 
 
 def _spec(folder: TrialFolder) -> TrialSpec | None:
@@ -233,12 +257,12 @@ def _optional(file: Path, problems: list[str]) -> dict[str, Any] | None:
         return None
 
 
-def _scored(folder: TrialFolder, spec: TrialSpec | None, problems: list[str]) -> Scored | None:
+def _scored(folder: TrialFolder, data: list[Any] | None, problems: list[str]) -> Scored | None:
     try:
         document = read_json(folder.scores)
         rois, scheme = scores.read_scores(document)
         matrix = scores.pooled([roi.matrix for roi in rois])
-        pixels = _pixels(rois, scheme, spec, document.get("metric_version"))
+        pixels = _pixels(rois, scheme, data, document.get("metric_version"))
         return Scored(
             rois=tuple(rois),
             scheme=scheme,
@@ -254,7 +278,7 @@ def _scored(folder: TrialFolder, spec: TrialSpec | None, problems: list[str]) ->
 
 
 def _pixels(
-    rois: list[scores.RoiMatrices], scheme: scores.Scheme, spec: TrialSpec | None, metric_version: object
+    rois: list[scores.RoiMatrices], scheme: scores.Scheme, data: list[Any] | None, metric_version: object
 ) -> str:
     """Names the validation pixels and how they are judged.
 
@@ -262,10 +286,6 @@ def _pixels(
     meet on one board.
     """
     truth = sorted((roi.name, roi.patient, [int(n) for n in roi.matrix.sum(axis=1)]) for roi in rois)
-    data = None
-    if spec is not None:
-        split = spec.dataset.split
-        data = [spec.dataset.data_hash, sorted(split.train), sorted(split.validation), sorted(split.test)]
     return fingerprint([metric_version, scheme.source, list(scheme.source_ids), truth, data])[:12]
 
 

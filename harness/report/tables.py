@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.report.boards import YARDSTICK, Board, Row, flags, group_boards
+from harness.report.boards import YARDSTICK, Board, Row, flags, group_boards, seeds_flag
 from harness.report.notes import LEGEND, REFERENCE, notes, own_notes, shared_notes
 from harness.report.queries import Sweep, Trial
 from harness.report.wording import (
@@ -48,6 +48,7 @@ class Cell:
     sort: float | str | None = None  # what sorting compares; None: the text, or last among numbers
     note: str | None = None  # small print under the text
     href: str | None = None
+    note_href: str | None = None  # a link of the small print
     title: str | None = None
     tags: tuple[str, ...] = ()
     bar: float | None = None  # 0..1, drawn behind the number
@@ -74,7 +75,9 @@ def number(value: float | None, text: str, **drawn: object) -> Cell:
 
 
 def model_of(trial: Trial) -> str:
-    """Architecture, encoder and weights of a trial."""
+    """Architecture, encoder and weights of a trial; the name of a row that was not trained here."""
+    if trial.external:
+        return trial.external
     return model_text({**trial.settings, **trial.parameters})
 
 
@@ -93,19 +96,16 @@ def shown_scores(board: Board) -> tuple[str, ...]:
 
 
 def board_table(board: Board, sweep: Sweep, links: Links | None, out: Path) -> Table:
-    """At most eight columns: rank, model, setting, two or three scores, difference, cost, flags."""
-    by_yardstick = board.by_yardstick
+    """Eight columns: rank, model, setting, score, difference to the leader, seeds, cost, flags."""
     shown = shown_scores(board)
-    heads = [_score_head(name) for name in shown]
-    cost = () if by_yardstick else ("Cost",)
     shared = shared_flags(board, sweep)
-    rows = [_board_row(row, board, sweep, shown, shared, links, out) for row in board.rows]
-    if not by_yardstick:
+    rows = [_board_row(row, board, sweep, shared, links, out) for row in board.rows]
+    if not board.by_yardstick:
         rows += [_reference_row(entry, shown) for entry in reference_rows(board, sweep)]
-    what = f"all label maps, by the yardstick ({_scale(board)})" if by_yardstick else f"{board.title} ({_scale(board)})"
+    title = "all label maps, by the yardstick" if board.by_yardstick else board.title
     return Table(
-        caption=f"Leaderboard: {what}",
-        columns=("Rank", "Model", "Setting", *heads, "Δ leader", *cost, "Flags"),
+        caption=f"Leaderboard: {title} ({_scale(board)})",
+        columns=("Rank", "Model", "Setting", _score_head(board.metric), "Δ leader", "Seeds", "Cost", "Flags"),
         rows=tuple(rows),
         note=board_note(board, sweep),
         head=1,
@@ -135,9 +135,12 @@ def board_note(board: Board, sweep: Sweep) -> str:
 
 
 def shared_flags(board: Board, sweep: Sweep) -> tuple[str, ...]:
-    """Flags of every row, said once below the board; "one seed" stays at its rank, where it is needed."""
+    """Flags of every row, said once below the board; how many seeds has a column of its own."""
     every = [flags(row, sweep) for row in board.rows]
-    return tuple(flag for flag in every[0] if flag != "one seed" and len(every) > 1 and all(flag in f for f in every))
+    seeds = {seeds_flag(row) for row in board.rows}
+    return tuple(
+        flag for flag in every[0] if flag not in seeds and len(every) > 1 and all(flag in found for found in every)
+    )
 
 
 def no_yardstick_note(board: Board) -> str:
@@ -185,6 +188,8 @@ def end_table(sweep: Sweep, *, top: int = 3) -> list[EndRow]:
 
 def trial_name(trial: Trial) -> str:
     """`unicorn3/all #12`: numbers count within a stratum."""
+    if trial.external:
+        return "masks of another tool"
     name = f"#{trial.number}" if trial.stratum == "default" else f"{trial.stratum} #{trial.number}"
     return f"{name} (replicate)" if trial.replicate_of else name
 
@@ -195,39 +200,50 @@ def relative_url(path: Path, out: Path) -> str:
 
 
 def _board_row(
-    row: Row, board: Board, sweep: Sweep, shown: Sequence[str], shared: Sequence[str],
-    links: Links | None, out: Path,
-) -> tuple[Cell, ...]:  # fmt: skip
+    row: Row, board: Board, sweep: Sweep, shared: Sequence[str], links: Links | None, out: Path
+) -> tuple[Cell, ...]:
     trial = row.trial
-    own = tuple(flag for flag in flags(row, sweep) if flag not in shared)
-    by_yardstick = board.by_yardstick
-    values = [row.scores.get(name) for name in shown]
-    first = number(values[0], score_text(values[0]), note=None if row.seed_sd is None else f"± {row.seed_sd:.3f} SD")
-    rest = [number(value, score_text(value)) for value in values[1:]]
-    seconds = trial.seconds_trained
-    cost = () if by_yardstick else (number(seconds, duration_text(seconds), note=plural(len(trial.epochs), "epoch")),)
+    own = tuple(flag for flag in flags(row, sweep) if flag not in shared and flag != seeds_flag(row))
     run = links.run(trial) if links else None
+    folder = relative_url(trial.folder, out)
+    seconds, epochs = trial.seconds_trained, plural(len(trial.epochs), "epoch")
     return (
         number(row.rank, ABSENT if row.rank is None else f"{row.rank}{'=' if row.tied else ''}"),
-        Cell(model_of(trial), note=trial_name(trial), href=run or relative_url(trial.folder, out)),
-        Cell(setting_of(trial, sweep, labels=by_yardstick) or ABSENT),
-        first,
-        *rest,
+        Cell(model_of(trial), note=trial_name(trial), href=run or folder, note_href=folder),
+        Cell(setting_of(trial, sweep, labels=board.by_yardstick) or ABSENT),
+        number(row.score, score_text(row.score), note=_beside_score(row, board)),
         number(row.behind, difference_text(row.behind) if row.rank != 1 else ABSENT),
-        *cost,
+        _seeds_cell(row),
+        number(None, ABSENT) if trial.external else number(seconds, duration_text(seconds), note=epochs),
         Cell("", tags=own, sort=" ".join(own), note=own_notes(trial, shared_notes(board))),
     )
+
+
+def _beside_score(row: Row, board: Board) -> str:
+    """The small print under a score: its spread over seeds, and the scores that go with it."""
+    spread = [] if row.seed_sd is None else [f"± {row.seed_sd:.3f} SD"]
+    others = [f"{_score_head(name)} {score_text(row.scores.get(name))}" for name in shown_scores(board)[1:]]
+    return ", ".join([*spread, *others])
+
+
+def _seeds_cell(row: Row) -> Cell:
+    if row.trial.external:
+        return number(None, ABSENT)
+    seeds = len(row.replicates) if row.replicated else 1
+    return number(seeds, str(seeds))
 
 
 def _reference_row(entry: dict[str, object], shown: Sequence[str]) -> tuple[Cell, ...]:
     given = entry.get("scores")
     found = given if isinstance(given, dict) else {}
-    values = [found.get(name.removeprefix("val/")) for name in shown]
-    cells = [number(v, score_text(v)) if isinstance(v, float) else number(None, ABSENT) for v in values]
+    first, *rest = (found.get(name.removeprefix("val/")) for name in shown)
+    beside = [f"{_score_head(name)} {score_text(v)}" for name, v in zip(shown[1:], rest, strict=True) if v is not None]
+    score = number(first, score_text(first), note=", ".join(beside) or None) if isinstance(first, float) else None
     note = str(entry.get("note") or "split unknown")
     unknown = number(None, ABSENT)
     name = Cell(str(entry.get("name", "reference")), note="reference, quoted")
-    return (unknown, name, Cell(ABSENT), *cells, unknown, unknown, Cell("", note=note))  # may be long: it wraps
+    # The note may be long: it wraps.
+    return (unknown, name, Cell(ABSENT), score or unknown, unknown, unknown, unknown, Cell("", note=note))
 
 
 def _refusals(board: Board) -> str:
@@ -242,8 +258,8 @@ def _refusals(board: Board) -> str:
 def _score_head(metric: str) -> str:
     heads = {
         YARDSTICK: "Yardstick",
-        "val/yardstick_tumor": "Tumor Dice",
-        "val/yardstick_stroma": "Stroma Dice",
+        "val/yardstick_tumor": "tumor",
+        "val/yardstick_stroma": "stroma",
     }
     return heads.get(metric, metric_text(metric))
 

@@ -40,7 +40,7 @@ def test_leaderboard_json_has_one_row_per_trial_and_ranks_only_search_runs(tmp_p
     assert rows["broken"]["flags"] == ["nan"]
     assert {row["intervals"] for row in rows.values()} == {None}
     assert set(rows["top"]) == {
-        "group", "rank", "trial", "replicate_of", "stratum", "seed", "parameters", "scores", "intervals",
+        "group", "rank", "trial", "replicate_of", "external", "stratum", "seed", "parameters", "scores", "intervals",
         "support", "state", "flags", "notes", "lr_cuts", "folder", "run_id",
     }  # fmt: skip
 
