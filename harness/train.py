@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ from harness.optimization import (
 )
 from harness.scores import Scheme, pooled, score_rois
 
+Item = TypeVar("Item")
+
 # Beside `val/<score>`; the other scores (per centre, ...) stand in `scores.json` at the best epoch.
 ALSO_LOGGED = ("val/non_homogeneous/iou", "val/non_homogeneous/dice", "val/non_homogeneous/yardstick")
 
@@ -80,6 +83,7 @@ class EpochReport:
     seconds: float
     objective: float | None
     values: Mapping[str, float]
+    data_seconds: float  # of `seconds`: training waited for its batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,26 @@ class FitResult:
     stopped_early: bool
 
 
+@dataclass(slots=True)
+class Waits:
+    """How long a loop waited for its items."""
+
+    seconds: float = 0.0
+
+    def timed(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items; the time until each is there is added up."""
+        began = time.perf_counter()
+        for item in items:
+            self.seconds += time.perf_counter() - began
+            yield item
+            began = time.perf_counter()
+
+
 @dataclass(frozen=True, slots=True)
 class _Trained:
     loss: float
     paper: Mapping[str, float | None]
+    data_seconds: float
 
 
 def initial_model(spec: TrialSpec) -> nn.Module:
@@ -179,7 +199,7 @@ def fit(
         progress.seconds.append(time.perf_counter() - began)
 
         # Logged before it is saved: a kill in between logs the epoch twice, with equal numbers; none is lost.
-        on_epoch(EpochReport(epoch, progress.seconds[-1], objective, values))
+        on_epoch(EpochReport(epoch, progress.seconds[-1], objective, values, trained.data_seconds))
         save_checkpoint(
             checkpoint_file,
             Checkpoint(
@@ -233,7 +253,8 @@ def _train_epoch(
         epoch=epoch,
     )
     model.train()
-    for number, (images_NCHW, targets_numpy_NHW) in enumerate(batches, start=1):
+    waits = Waits()
+    for number, (images_NCHW, targets_numpy_NHW) in enumerate(waits.timed(batches), start=1):
         poll()
         targets_NHW = torch.tensor(targets_numpy_NHW, device=device)
         optimizer.zero_grad(set_to_none=True)
@@ -249,7 +270,7 @@ def _train_epoch(
     mean_loss = totals.mean_loss()
     if not math.isfinite(mean_loss):
         raise NotFinite(f"training loss is {mean_loss} in epoch {epoch}")
-    return _Trained(mean_loss, totals.metrics.compute())
+    return _Trained(mean_loss, totals.metrics.compute(), waits.seconds)
 
 
 def finished(progress: Progress, train: TrainSpec) -> bool:

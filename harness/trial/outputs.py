@@ -23,6 +23,7 @@ from harness.train import FitResult, TrialData
 from harness.trial.environment import environment, peak_memory_bytes
 from harness.trial.explain import write_explanations
 from harness.trial.figures import write_figures
+from harness.trial.speed import ms_per_megapixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def write_outputs(
     write_figures(folder / "figures", data, result, images=images)
     peak_bytes = peak_memory_bytes(device)  # before captum is imported, which is no cost of the training
     model.load_state_dict(result.weights)
+    speed = ms_per_megapixel(model, spec, data, device=device)
     notes = write_explanations(folder / "figures", data, model, normalize=spec.train.normalize, device=device)
     document = result_document(spec, data, result)
     write_json(
@@ -71,6 +73,7 @@ def write_outputs(
             **document,
             "seconds": seconds,
             "parameters": parameters,
+            "ms_per_megapixel": speed,
             "device": str(device),
             "peak_memory_bytes": peak_bytes,
             "patches": asdict(patches),

@@ -96,6 +96,11 @@ def test_predictions_give_the_matrices_and_the_matrices_the_scores(
     assert result["scores"]["val/iou"] == result["objective"]["value"] == best["objective"] == best["values"]["val/iou"]
 
 
+def test_the_networks_speed_is_in_the_result(completed: tuple[TrialFolder, list[Event]]) -> None:
+    """Milliseconds per megapixel, a number above zero that the report and MLflow read."""
+    assert read_json(completed[0].result)["ms_per_megapixel"] > 0
+
+
 def test_matrices_of_every_epoch_are_kept_per_patient(completed: tuple[TrialFolder, list[Event]]) -> None:
     """`epochs` in scores.json holds each epoch; at the best one they are the sums over the ROIs."""
     document = read_json(completed[0].scores)
