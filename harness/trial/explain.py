@@ -24,8 +24,8 @@ from harness.data.batches import Normalize, normalized
 from harness.data.patches import CELL_MIN_SHARE, Indices, PatchStore
 from harness.drawing import Rgb, as_picture, canvas, class_marks, coloured, drawn, scale_bar, shortened, spoken
 from harness.files import write_bytes
+from harness.regions import classes_of
 from harness.scores import Scheme
-from harness.trial.gallery import classes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

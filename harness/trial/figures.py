@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from harness.drawing import FAINT, INK, canvas, drawn, short_count, wrapped
 from harness.files import write_bytes, write_json
+from harness.regions import chosen_rois, fixed_rois
 from harness.scores import Matrix, Scheme, class_confusion, pooled
-from harness.trial.gallery import chosen_rois, fixed_rois, gallery, gallery_figure
+from harness.trial.gallery import gallery, gallery_figure
 
 if TYPE_CHECKING:  # torch stays out, so that a report may draw with these too
     from matplotlib.axes import Axes

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from harness.config.labels import BUILTIN
+from harness.regions import chosen_rois, error_map, fixed_rois
 from harness.scores import RoiMatrices, Scheme, source_matrix
-from harness.trial.gallery import GALLERY_SIDE_PX, chosen_rois, error_map, fixed_rois, gallery, gallery_figure
+from harness.trial.gallery import GALLERY_SIDE_PX, gallery, gallery_figure
 from harness.trial.run import cohort, open_data
 from tests.toy import blocks, toy_spec, write_roi
 
