@@ -1,4 +1,4 @@
-"""The leaderboard as files: JSON and CSV have a row per trial, Markdown and LaTeX a table per board."""
+"""The leaderboard as files: JSON and CSV have a row per trial, Markdown (and latex.py) a table per board."""
 
 from __future__ import annotations
 
@@ -12,23 +12,14 @@ from typing import Any
 
 from harness.report.boards import Board, flags, group_boards, yardstick_boards
 from harness.report.notes import notes
+from harness.report.pivot import Pivot, pivot_rows
 from harness.report.queries import Sweep
-from harness.report.tables import model_of, setting_of, shown_scores, trial_name
-from harness.report.wording import ABSENT, MINUS, difference_text, metric_text, score_text
+from harness.report.tables import model_of, score_head, setting_of, shown_scores, trial_name
+from harness.report.wording import ABSENT, difference_text, metric_text, score_text
 
 SCHEMA = "harness.leaderboard/1"
-# A spreadsheet takes text that starts like this for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-_TEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
-    # After a line's \\ a bracket would be read as its optional argument.
-    "[": "{[}", "]": "{]}",
-    MINUS: "$-$", "Δ": r"$\Delta$", "µ": r"$\mu$", "·": r"$\cdot$", "\N{NO-BREAK SPACE}": "~", ABSENT: "--",
-}  # fmt: skip
+# A spreadsheet takes text that starts like this for a formula; some take the full-width forms of = + - @ too.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
@@ -91,42 +82,25 @@ def leaderboard_csv(document: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
+def pivot_csv(pivots: Sequence[Pivot]) -> str:
+    """The rows of `pivot_rows`; intervals are empty until there are any."""
+    rows = [row for found in pivots for row in pivot_rows(found)]
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["model", "labels", "patches", "metric", "score", "interval", "n", "seeds"])
+    writer.writerows([_safe(value) for value in row.values()] for row in rows)
+    return stream.getvalue()
+
+
 def leaderboard_markdown(sweep: Sweep) -> str:
     """One table per board."""
     parts = [f"# {_markdown(sweep.name)}, generation {sweep.generation}\n"]
     for board in (*yardstick_boards(sweep), *group_boards(sweep)):
-        heads, rows = _plain_board(board, sweep)
-        lines = [f"## {_markdown(_board_title(board))}\n", _pipes(heads), _pipes(["---"] * len(heads))]
+        heads, rows = plain_board(board, sweep)
+        lines = [f"## {_markdown(board_title(board))}\n", _pipes(heads), _pipes(["---"] * len(heads))]
         lines += [_pipes([_markdown(cell) for cell in row]) for row in rows]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
-
-
-def leaderboard_tex(sweep: Sweep) -> str:
-    """One `table` per board; its first line names the packages it needs."""
-    parts = ["% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}."]
-    for board in (*yardstick_boards(sweep), *group_boards(sweep)):
-        heads, rows = _plain_board(board, sweep)
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{tex(_board_title(board))}}}",
-            rf"\begin{{tabular}}{{rlll{'r' * (len(heads) - 4)}}}",
-            r"\toprule",
-            " & ".join(tex(head) for head in heads) + r" \\",
-            r"\midrule",
-            *(" & ".join(tex(cell) for cell in row) + r" \\" for row in rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def tex(text: str) -> str:
-    """Text that LaTeX prints as it is; control characters become spaces."""
-    return "".join(_TEX.get(char, char) for char in re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text))
 
 
 def _markdown(text: str) -> str:
@@ -139,13 +113,15 @@ def _pipes(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _board_title(board: Board) -> str:
+def board_title(board: Board) -> str:
+    """The board and what it ranks by."""
     return f"{board.title}, by {metric_text(board.metric)}"
 
 
-def _plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]]:
+def plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]]:
+    """A board's heads and rows as plain text, for Markdown and LaTeX."""
     shown = shown_scores(board)
-    heads = ["Rank", "Model", "Run", "Setting", *(metric_text(name) for name in shown), "Δ leader", "Seeds"]
+    heads = ["Rank", "Model", "Run", "Setting", *map(score_head, shown), "Δ", "Seeds"]
     rows = [
         [
             ABSENT if row.rank is None else str(row.rank),
@@ -154,7 +130,7 @@ def _plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]
             setting_of(row.trial, sweep, labels=board.by_yardstick) or ABSENT,
             *(score_text(row.scores.get(name)) for name in shown),
             difference_text(row.behind) if row.behind else ABSENT,
-            str(len(row.replicates)) if row.replicated else "1",
+            ABSENT if row.trial.external else str(len(row.replicates)) if row.replicated else "1",
         ]
         for row in board.rows
     ]

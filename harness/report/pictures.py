@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness.files import safe_name
 
-# File of a trial -> (its name beside the page, what it shows), in the order of the page.
+# File of a trial -> (its name beside the page, what it shows), in the order of the page. The fixed regions and Grad-CAM
+# are shown of all finalists (finalists.py).
 TRIAL_PICTURES = {
     "confusion.png": ("confusion", "Confusion over all validation pixels: percent of the true class with pixel counts,"
                       " and percent of the predicted class"),
@@ -15,12 +16,8 @@ TRIAL_PICTURES = {
                                       " cells of 128 µm: percent of the true class with pixel counts, and percent of"
                                       " the predicted class"),
     "gallery.png": ("gallery", "Best, median and worst validation ROI by macro IoU: image, truth, prediction, errors"),
-    "gallery_fixed.png": ("gallery-fixed", "Validation ROIs that are the same for every run of the board, those with"
-                          " most labels: image, truth, prediction, errors"),
-    "gradcam.png": ("gradcam", "Grad-CAM for segmentation on one validation patch, chosen by its truth: where the"
-                    " features that speak for each class lie"),
-    "attention.png": ("attention", "Coefficients of the attention gates on the same patch, on a fixed scale from"
-                      " 0 to 1"),
+    "attention.png": ("attention", "Coefficients of the attention gates on one validation patch, chosen by its truth,"
+                      " on a fixed scale from 0 to 1"),
     "curves.png": ("curves-best", "Losses, validation scores and learning rate after each epoch"),
 }  # fmt: skip
 

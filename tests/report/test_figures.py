@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.report import figures
-from harness.report.statistics import Contrast
+from harness.report.raster import standalone
 from tests.report.hostile import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(svg: str) -> ET.Element:
-    return ET.fromstring(figures.standalone(svg).split("\n", 1)[1])
+    return ET.fromstring(standalone(svg).split("\n", 1)[1])
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(3, 8))
@@ -59,28 +59,18 @@ def test_a_pruned_run_is_dashed_and_marked() -> None:
     assert 'class="run cut"' in svg and 'class="mark"' in svg
 
 
-def test_effects_put_a_gain_right_of_zero() -> None:
-    """The mean's dot lies to the right of the zero line for a positive gain."""
-    svg = drawn(figures.effects([Contrast("f", "a", "b", (0.1, 0.2))], title="t", x_label="gain"))
-    zero = next(line for line in svg.iter(f"{SVG}line") if line.attrib["class"] == "axis")
-    mean = next(dot for dot in svg.iter(f"{SVG}circle") if "full" in dot.attrib["class"])
-    assert float(mean.attrib["cx"]) > float(zero.attrib["x1"])
-
-
 def test_nothing_to_draw_is_no_drawing() -> None:
     """Empty text, which the page leaves out."""
     assert figures.curves([], title="t", y_label="y") == ""
     assert figures.curves([figures.Line("a", ())], title="t", y_label="y") == ""
-    assert figures.effects([], title="t", x_label="x") == ""
     assert figures.strips({}, {}, title="t", x_label="x") == ""
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_make_no_element(name: str) -> None:
-    """Whatever a run, factor, level or stratum is called, the drawing holds only its own elements."""
+    """Whatever a run or stratum is called, the drawing holds only its own elements."""
     drawings = [
         figures.curves([figures.Line(name, ((1, 0.1), (2, 0.2)), series=1)], title=name, y_label=name),
-        figures.effects([Contrast(name, name, name, (0.1, 0.2))], title=name, x_label=name),
         figures.strips({name: [figures.Dot(0.5, 1, name)]}, {name: 1}, title=name, x_label=name),
     ]
     for svg in drawings:
