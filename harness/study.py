@@ -74,6 +74,16 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
         raise Refused(f"Optuna's storage cannot be opened: {reason}") from None
 
 
+def serve_dashboard(url: str, port: int) -> None:
+    """optuna-dashboard on a storage, at 127.0.0.1 only, until interrupted; Refused when it is not installed."""
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        install = "pip install 'tissue-sweep-harness[dashboard]'"
+        raise Refused(f"optuna-dashboard is not installed; {install} brings it") from None
+    run_server(open_storage(url), host="127.0.0.1", port=port)
+
+
 class StratumStudy:
     """The study `<sweep>/<stratum>/g<n>`: proposes what to train next and says what to prune."""
 
@@ -96,6 +106,11 @@ class StratumStudy:
                 storage=storage, study_name=name, direction=space.objective.goal, load_if_exists=True
             )
         )
+        if self._durable is not None:
+            with warnings.catch_warnings():
+                # Naming the objective, for the axes of optuna-dashboard, is marked experimental.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._durable.set_metric_names([space.objective.metric])
         self._pruner = _pruner(space)
         self._twin_ids: dict[str, tuple[int, int]] = {}  # uid -> ids in the sampling and the judging twin
         self._durable_ids: dict[str, int] = {}

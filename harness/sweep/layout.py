@@ -29,9 +29,14 @@ class Home:
     path: Path
 
     @property
-    def optuna_url(self) -> str:
+    def optuna_file(self) -> Path:
         """Optuna's default storage: SQLite in the home."""
-        return sqlite_uri(self.path / "optuna.db")
+        return self.path / "optuna.db"
+
+    @property
+    def optuna_url(self) -> str:
+        """The same as an SQLAlchemy URL."""
+        return sqlite_uri(self.optuna_file)
 
     @property
     def stores(self) -> Path:
@@ -87,6 +92,11 @@ class SweepFolder:
     def holder(self) -> Path:
         """Who holds the lock: process id and start time."""
         return self.path / "holder.json"
+
+    @property
+    def slots(self) -> Path:
+        """The devices of the slots, as the last controller used them."""
+        return self.path / "slots.json"
 
     @property
     def last(self) -> Path:
@@ -147,6 +157,11 @@ class GenerationFolder:
     def clock(self) -> Path:
         """Wall seconds spent so far, added up over restarts."""
         return self.path / "clock.json"
+
+    @property
+    def report_note(self) -> Path:
+        """Where the report was written last."""
+        return self.path / "report.json"
 
     @property
     def tryouts(self) -> Path:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.base import Frozen
 from harness.files import read_json, safe_name, write_json
-from harness.study import Past
 from harness.sweep.layout import GenerationFolder
 from harness.trial.folder import TrialFolder
+
+if TYPE_CHECKING:
+    from harness.study import Past
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 FINAL: frozenset[str] = frozenset({"complete", "pruned", "failed"})
@@ -85,6 +87,8 @@ def objectives(folder: TrialFolder) -> dict[int, float]:
 
 def as_past(record: Record, path: Path) -> Past:
     """What the studies need to know of a trial."""
+    from harness.study import Past  # Optuna: 1 s that `harness status` need not spend
+
     return Past(
         uid=record.uid,
         number=record.number,

@@ -20,6 +20,7 @@ from harness.execute.devices import workplaces
 from harness.execute.inline import InlineExecutor
 from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
+from harness.files import write_json
 from harness.study import StratumStudy, open_storage
 from harness.sweep.changes import change_line
 from harness.sweep.controller import Controller
@@ -107,6 +108,7 @@ class _Run:
         try:
             prepared = prepare_data(self.space, self.home, self.screen)
             before = sweep.last_generation() if sweep.generations() else None
+            write_json(sweep.slots, {"devices": [place.device for place in places]})
             generation = open_generation(sweep, self.space, prepared, yaml=request.yaml, command=request.command)
             if (changed := change_line(before, generation)) is not None:
                 self.screen.note(changed)

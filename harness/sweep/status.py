@@ -3,43 +3,201 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from harness.config.cells import strata_of
+from harness.config.cells import combinations, open_ranges, strata_of
+from harness.config.space import SearchSpace
+from harness.files import read_json
+from harness.sweep.follow import Follower, TrialSeen
+from harness.sweep.forecast import Forecast, Pace, forecast
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
-from harness.sweep.ledger import read_records
+from harness.sweep.ledger import Record
 from harness.sweep.lock import holder_of
+from harness.sweep.titles import Titles
 from harness.tracking.store import tracking_store
-from harness.trial.folder import TrialFolder
 
 STATES = ("complete", "pruned", "failed", "running", "waiting")
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A trial, and how it stands: one that nobody works on is waiting, whatever its last word was."""
+
+    seen: TrialSeen
+    state: str
+
+    @property
+    def record(self) -> Record:
+        return self.seen.record
+
+
+class Status:
+    """One generation, looked at as often as one likes; a second look reads only what changed."""
+
+    def __init__(self, generation: GenerationFolder, home: Home) -> None:
+        self.generation, self.home = generation, home
+        self._sweep = SweepFolder(generation.path.parent)
+        self._follower = Follower(generation)
+        self._titles = Titles(self._space, generation)
+
+    @cached_property
+    def _space(self) -> SearchSpace:
+        return self.generation.search_space()
+
+    @cached_property
+    def _possible(self) -> Mapping[str, int | None]:
+        """How many combinations each stratum has; None where a range makes them endless."""
+        endless = bool(open_ranges(self._space))
+        return {
+            stratum.name: None if endless else sum(1 for _ in combinations(self._space, stratum))
+            for stratum in strata_of(self._space)
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The content of `harness status --json`."""
+        holder = holder_of(self._sweep)
+        alive = holder is not None and holder.alive
+        trials = [_Trial(seen, _state(seen.record, alive)) for seen in self._follower.look().values()]
+        running = [trial for trial in trials if trial.state == "running"]
+        slots = self._slots(running) if alive else None
+        foreseen = self._forecast(trials, running, slots) if slots is not None else None
+        return {
+            "schema": "harness.status/1",
+            "name": self._sweep.name,
+            "generation": self.generation.number,
+            "holder": holder.pid if holder is not None and alive else None,
+            "objective": self._space.objective.model_dump(),
+            "strata": [self._stratum(name, trials, foreseen) for name in self._names(trials)],
+            "running": [self._running(trial) for trial in running],
+            "slots": slots,
+            "data_wait_share": _data_wait(trial.seen for trial in trials),
+            "eta_s": None if foreseen is None else round(foreseen.left_s, 1),
+            "forecast": None
+            if foreseen is None
+            else {"ended": sum(foreseen.ended.values()), "wall_left_s": self._wall_left_s(), "basis": foreseen.basis},
+            "epochs_trained": sum(seen.epochs_trained for trial in trials for seen in trial.seen.attempts.values()),
+            "store": tracking_store(self.home.path, os.environ).printable,
+            "report": self._report(),
+        }
+
+    def _names(self, trials: Sequence[_Trial]) -> list[str]:
+        return list(dict.fromkeys((*self._possible, *(trial.record.stratum for trial in trials))))
+
+    def _stratum(self, name: str, trials: Sequence[_Trial], foreseen: Forecast | None) -> dict[str, Any]:
+        members = [trial for trial in trials if trial.record.stratum == name]
+        counts = Counter(trial.state for trial in members)
+        return {
+            "name": name,
+            **{state: counts[state] for state in STATES},
+            "wanted": self._wanted(name, members),
+            "best": self._best(members),
+            "ended_within_budget": None if foreseen is None else foreseen.ended[name],
+        }
+
+    def _wanted(self, name: str, members: Sequence[_Trial]) -> int:
+        """The budget of a stratum, or all its combinations if those are fewer, or what it has already."""
+        possible = self._possible.get(name)
+        budget = self._space.budget.trials
+        return max(len(members), budget if possible is None else min(budget, possible))
+
+    def _best(self, members: Sequence[_Trial]) -> dict[str, Any] | None:
+        best: Record | None = None
+        for record in (trial.record for trial in members if trial.state == "complete"):
+            if record.value is not None and self._space.objective.better(record.value, best.value if best else None):
+                best = record
+        if best is None:
+            return None
+        return {"value": best.value, "trial": best.uid, "number": best.number, "name": self._titles.of(best)}
+
+    def _running(self, trial: _Trial) -> dict[str, Any]:
+        latest = trial.seen.latest
+        return {
+            "trial": trial.record.uid,
+            "stratum": trial.record.stratum,
+            "name": self._titles.of(trial.record),
+            "epoch": latest.epoch if latest else 0,
+            "epochs": trial.seen.epochs,
+            "objective": latest.objective if latest else None,
+            "device": latest.device if latest else None,
+            "seconds": round(_elapsed(trial.seen), 1),
+        }
+
+    def _slots(self, running: Sequence[_Trial]) -> dict[str, Any]:
+        """Busy ones, all, and their devices, as the controller noted them; a sweep of an older version did not."""
+        try:
+            devices = list(read_json(self._sweep.slots)["devices"])
+        except (OSError, ValueError, KeyError):
+            devices = []
+        return {"busy": len(running), "total": len(devices) or None, "devices": devices}
+
+    def _wall_left_s(self) -> float | None:
+        """What is left of the time limit; None without one."""
+        try:
+            devices = len(set(read_json(self._sweep.slots)["devices"]))
+        except (OSError, ValueError, KeyError):
+            devices = 1
+        limit_s = self._space.budget.wall_s(max(devices, 1))
+        return None if limit_s is None else round(max(limit_s - self.generation.wall_s(), 0.0), 1)
+
+    def _forecast(
+        self, trials: Sequence[_Trial], running: Sequence[_Trial], slots: Mapping[str, Any]
+    ) -> Forecast | None:
+        paces = {}
+        for name in self._names(trials):
+            members = [trial for trial in trials if trial.record.stratum == name]
+            paces[name] = Pace(
+                self._wanted(name, members),
+                sum(trial.record.is_final for trial in members),
+                [trial.seen.seconds for trial in members if trial.state == "complete"],
+                [trial.seen.seconds for trial in members if trial.state == "pruned"],
+            )
+        so_far = [(trial.record.stratum, _elapsed(trial.seen)) for trial in running]
+        total = max(slots["total"] or 0, len(running), 1)
+        return forecast(paces, so_far, slots=total, limit_s=self._wall_left_s(), guess_s=_guess_s(running))
+
+    def _report(self) -> str | None:
+        """Where the report was written last, if it is still there."""
+        try:
+            noted = Path(read_json(self.generation.report_note)["page"])
+        except (OSError, ValueError, KeyError):
+            noted = Path("reports") / self._sweep.name / "index.html"
+        return str(noted.resolve()) if noted.exists() else None
+
+
 def status_of(generation: GenerationFolder, home: Home) -> dict[str, Any]:
-    """The content of `harness status --json`. A trial nobody works on is waiting, whatever its last word was."""
-    holder = holder_of(SweepFolder(generation.path.parent))
-    alive = holder is not None and holder.alive
-    counts: dict[str, Counter[str]] = {stratum.name: Counter() for stratum in strata_of(generation.search_space())}
-    epochs = 0
-    for uid, record in read_records(generation).items():
-        state = "waiting" if record.state == "running" and not alive else record.state
-        counts.setdefault(record.stratum, Counter())[state] += 1
-        epochs += epochs_trained(TrialFolder(generation.trials / uid))
-    report = Path("reports") / generation.path.parent.name / "index.html"
-    return {
-        "schema": "harness.status/1",
-        "name": generation.path.parent.name,
-        "generation": generation.number,
-        "holder": holder.pid if holder is not None and alive else None,
-        "strata": [{"name": name, **{state: count[state] for state in STATES}} for name, count in counts.items()],
-        "epochs_trained": epochs,
-        "store": tracking_store(home.path, os.environ).printable,
-        "report": str(report.resolve()) if report.exists() else None,
-    }
+    """The content of `harness status --json`, looked at once."""
+    return Status(generation, home).document()
 
 
-def epochs_trained(folder: TrialFolder) -> int:
-    """Epochs over all attempts, repeated ones counted."""
-    return sum(event["event"] == "epoch" for attempt in folder.attempts() for event in attempt.read_events())
+def _state(record: Record, alive: bool) -> str:
+    return "waiting" if record.state == "running" and not alive else record.state
+
+
+def _elapsed(seen: TrialSeen) -> float:
+    """Seconds since the trial's present attempt began."""
+    latest = seen.latest
+    return 0.0 if latest is None or latest.began is None else max(time.time() - latest.began, 0.0)
+
+
+def _guess_s(running: Sequence[_Trial]) -> float | None:
+    """A whole trial's seconds by the epochs of those that run; too long where they stop early or are pruned."""
+    guesses = [
+        latest.epoch_seconds / latest.epochs_trained * trial.seen.epochs
+        for trial in running
+        if (latest := trial.seen.latest) is not None and latest.epochs_trained
+    ]
+    return median(guesses) if guesses else None
+
+
+def _data_wait(trials: Iterable[TrialSeen]) -> float | None:
+    """The share of all epochs' time that training waited for its batches; None where no epoch says so."""
+    seen = [attempt for trial in trials for attempt in trial.attempts.values()]
+    seconds = sum(attempt.timed_seconds for attempt in seen)
+    return round(sum(attempt.data_seconds for attempt in seen) / seconds, 4) if seconds else None

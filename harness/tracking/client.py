@@ -87,6 +87,10 @@ class MlflowTracker:
             self._ask(self._client.restore_experiment, found.experiment_id)
         return str(found.experiment_id)
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._ask(self._client.set_experiment_tag, experiment_id, key, value)
+
     def delete_experiment(self, name: str) -> int:
         """Move an experiment to MLflow's trash and free its name; the number of runs that it held."""
         found = self._ask(self._client.get_experiment_by_name, name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from harness.config.knobs import label_of
 from harness.config.spec import TrialSpec
 from harness.files import fingerprint, read_json
 from harness.tracking.naming import run_name
+from harness.tracking.points import is_number, milliseconds
 from harness.tracking.store import printable
 from harness.tracking.tracker import DatasetUse, Point, Status, storable_key
 
@@ -27,9 +28,6 @@ STATUS: Mapping[str, Status] = {
 }
 ENDED = frozenset({"complete", "pruned", "failed"})
 
-# Few and without a folder: MLflow shows them first. The rest lies under cost/, paper/ and scores/.
-_TOP_SCORES = {"val/iou": "iou", "val/dice": "dice", "val/yardstick": "yardstick"}
-_COSTS = ("seconds", "seconds_per_epoch", "parameters", "peak_memory_bytes")
 _TOP_FILES = (
     "result.json",
     "scores.json",
@@ -97,6 +95,11 @@ class SweepView:
         return fingerprint([self.name, self.document["generation"], str(self.document.get("created"))])[:16]
 
     @property
+    def number(self) -> int:
+        """The generation's number: 1, 2, ..."""
+        return int(self.document["generation"])
+
+    @property
     def varied(self) -> frozenset[str]:
         """Names of the parameters that are searched, not fixed."""
         parameters = self.document.get("space", {}).get("parameters", {})
@@ -105,6 +108,28 @@ class SweepView:
             for name, knob in parameters.items()
             if knob.get("min") is not None or len(knob.get("values") or ()) > 1
         )
+
+    @property
+    def strata_axes(self) -> frozenset[str]:
+        """Names of the axes whose combinations are the strata."""
+        return frozenset(self.document.get("space", {}).get("strata") or ())
+
+    @property
+    def label_maps(self) -> int:
+        """How many label maps its trials have; scores of different maps are not one ranking."""
+        space = self.document.get("space", {})
+        searched = (space.get("parameters", {}).get("labels") or {}).get("values")
+        return max(1, len((space.get("strata") or {}).get("labels") or ()), len(searched or ()))
+
+    @property
+    def objective(self) -> str:
+        """The metric that the search goes by."""
+        return str((self.document.get("space", {}).get("objective") or {}).get("metric", "val/iou"))
+
+    @property
+    def goal(self) -> str:
+        """maximize or minimize."""
+        return str((self.document.get("space", {}).get("objective") or {}).get("goal", "maximize"))
 
     @property
     def start_ms(self) -> int:
@@ -126,6 +151,10 @@ class SweepView:
         }
         return as_tags(facts)
 
+    def experiment_tags(self) -> dict[str, str]:
+        """The experiment's description."""
+        return {"mlflow.note.content": f"The sweep **{self.name}**. Under *Views*: the trials of each generation."}
+
     def params(self) -> dict[str, str]:
         """The few settings of the search itself."""
         space = self.document.get("space", {})
@@ -146,10 +175,29 @@ class SweepView:
         )
         lines = [
             f"**{self.name}**, generation {self.document['generation']}: {rois} ROIs of {patients} patients.",
-            "One nested run per trial. Top-level metrics: its best epoch. `val/`, `train/`: curves.",
+            "One nested run per trial. Metrics without a folder: its best epoch. `val/`, `train/`: curves.",
+            f"All trials side by side, with charts: Runs, then Views, then *g{self.document['generation']}*.",
+            f"The report: the file `report/index.html` under Artifacts; anew by `harness report {self.name}`.",
             f"`{printable(command)}`" if command else "",
         ]
         return "\n\n".join(line for line in lines if line)
+
+    def summary_points(self) -> list[Point]:
+        """How many trials ended how, and the best objective of each stratum; the same again until a trial ends."""
+        states = [state for state in self._trial_states() if state["state"] in ENDED]
+        time_ms = max((milliseconds(state.get("finished")) or 0 for state in states), default=self.start_ms)
+        counts = Counter(str(state["state"]) for state in states)
+        values: dict[str, float] = {name: float(counts[name]) for name in sorted(ENDED)}
+        best = max if self.goal == "maximize" else min
+        for state in states:
+            key, value = storable_key(f"best/{state['stratum']}"), state.get("value")
+            if state["state"] == "complete" and is_number(value):
+                values[key] = best(value, values.get(key, value))
+        return [Point(key, value, len(states), time_ms) for key, value in values.items()]
+
+    def _trial_states(self) -> Iterator[Mapping[str, Any]]:
+        for file in sorted(self.folder.glob("trials/*/trial.json")):
+            yield read_json(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +272,7 @@ class TrialView:
         roles = {"training": ("train", data.split.train), "validation": ("validation", data.split.validation)}
         return [
             DatasetUse(
-                name=f"{Path(data.root).name or data.root} {data.labels.name} {role}",
+                name=f"{_cohort_name(data.root)} {data.labels.name} {role}",
                 digest=data.data_hash[:16],
                 context=context,
                 source=json.dumps({"uri": data.root}),
@@ -252,54 +300,13 @@ class TrialView:
                 yield file, file.parent.relative_to(self.files.path).as_posix()
 
 
-def epoch_points(events: Sequence[Mapping[str, Any]], *, after_epoch: int) -> list[Point]:
-    """The curves' points of the epochs after `after_epoch`, at the events' own times."""
-    return [
-        Point(storable_key(key), float(value), event["epoch"], round(event["time"] * 1000))
-        for event in events
-        if event["event"] == "epoch" and event["epoch"] > after_epoch
-        for key, value in {**event["values"], "system/epoch_seconds": event.get("seconds")}.items()
-        if _is_number(value)
-    ]
-
-
-def final_points(result: Mapping[str, Any], time_ms: int) -> list[Point]:
-    """The best epoch's scores under short names, the detailed ones under scores/ and paper/, and the cost."""
-    values: dict[str, Any] = {short: result["scores"].get(key) for key, short in _TOP_SCORES.items()}
-    values["objective"] = (result.get("objective") or {}).get("value")
-    values["best_epoch"] = result.get("best_epoch")
-    values["train/lr_cuts"] = result.get("lr_cuts")
-    values["minutes"] = result["seconds"] / 60 if _is_number(result.get("seconds")) else None
-    values |= {f"scores/{key}": value for key, value in result["scores"].items() if _is_shown(key)}
-    for key, value in (result.get("paper") or {}).items():
-        # paper/val/iou is the curve's name already.
-        values[key if key.startswith("paper/best") else key.replace("paper/", "paper/best_epoch/", 1)] = value
-    values |= {f"cost/{key}": result.get(key) for key in _COSTS}
-    step = int(result.get("best_epoch") or 0)
-    return [Point(storable_key(key), float(value), step, time_ms) for key, value in values.items() if _is_number(value)]
-
-
-def _is_shown(score: str) -> bool:
-    """Per class over everything; the macro scores and the yardstick of each subset. The rest is in result.json."""
-    subset, _, name = score.removeprefix("val/").rpartition("/")
-    return not subset or name in ("iou", "dice", "yardstick")
-
-
-def milliseconds(moment: object) -> int | None:
-    """Unix seconds or an ISO time as MLflow's milliseconds; None for anything else."""
-    if isinstance(moment, int | float):
-        return round(moment * 1000)
-    try:
-        return round(datetime.fromisoformat(str(moment)).timestamp() * 1000)
-    except ValueError:
-        return None
+def _cohort_name(root: str) -> str:
+    """The data's folder; a painted cohort lies in one whose name is a hash."""
+    path = Path(root)
+    return "phantom" if path.parent.name == "phantoms" else path.name or root
 
 
 def as_tags(facts: Mapping[str, Any]) -> dict[str, str]:
     """Facts as text, without those that are not there; passwords in URLs become `***`."""
     lowered = {key: "true" if value is True else value for key, value in facts.items()}
     return {key: printable(str(value)) for key, value in lowered.items() if value is not None and value is not False}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -28,10 +28,14 @@ class MemoryTracker:
 
     def __init__(self) -> None:
         self.runs: dict[str, _MemoryRun] = {}
+        self.experiment_tags: dict[str, dict[str, str]] = {}
         self._experiments: dict[str, str] = {}
 
     def experiment(self, name: str) -> str:
         return self._experiments.setdefault(name, str(len(self._experiments) + 1))
+
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        self.experiment_tags.setdefault(experiment_id, {}).update(tags)
 
     def run(self, experiment_id: str, *, identity: Identity, name: str, tags: Mapping[str, str], start_ms: int) -> str:
         for run_id, run in self.runs.items():

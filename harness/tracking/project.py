@@ -6,21 +6,20 @@ crash in between repeats a step, which every tracker takes without effect.
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
-from harness.files import fingerprint, read_json, write_json
-from harness.tracking.content import (
-    STATUS,
-    SweepView,
-    TrialFiles,
-    TrialView,
-    epoch_points,
-    final_points,
-    milliseconds,
-)
+from harness.files import fingerprint, read_json, write_json, write_text
+from harness.tracking.content import STATUS, SweepView, TrialFiles, TrialView
+from harness.tracking.points import epoch_points, final_points, milliseconds
+from harness.tracking.store import view_key
 from harness.tracking.tracker import Status, Tracker
+from harness.tracking.view import view_tags
 
 CURSOR = "mlflow.json"
 _SWEEP_STATUS: Mapping[str, Status] = {
@@ -43,6 +42,7 @@ class Cursor:
     described: bool = False  # parameters and datasets are there
     files: tuple[str, ...] = ()
     model_id: str | None = None
+    view: str | None = None  # the saved view that the experiment has, by its key
 
 
 def read_cursor(folder: Path) -> Cursor | None:
@@ -66,21 +66,27 @@ class Projection:
     def sweep_changed(self, state: str) -> None:
         """Bring the parent run up to `state`: running, finished, stopped or failed."""
         cursor = self._parent()
+        if cursor.view != view_key(self.sweep.number):
+            self.tracker.tag_experiment(cursor.experiment_id, {**self.sweep.experiment_tags(), **view_tags(self.sweep)})
+        params = {} if cursor.described else self.sweep.params()
+        self.tracker.log(cursor.run_id, params=params, points=self.sweep.summary_points(), tags=self.sweep.tags())
         if not cursor.described:
-            self.tracker.log(cursor.run_id, params=self.sweep.params(), points=(), tags=self.sweep.tags())
             for name in ("space.json", "split.json"):
                 if (self.sweep.folder / name).is_file():
                     self.tracker.log_file(cursor.run_id, self.sweep.folder / name, "")
         if cursor.state != state:
             self.tracker.set_status(cursor.run_id, _SWEEP_STATUS[state], None)
-        self._cursor = self._saved(self.sweep.folder, replace(cursor, described=True, state=state))
+        view = view_key(self.sweep.number)
+        self._cursor = self._saved(self.sweep.folder, replace(cursor, described=True, state=state, view=view))
 
     def attach(self, folder: Path, name: str) -> None:
-        """Copy a folder (the report) to the parent run's artifacts."""
+        """Copy a folder (the report) to the parent run's artifacts; its pages carry their pictures inside."""
         run_id = self._parent().run_id
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            inside = file.parent.relative_to(folder).as_posix()
-            self.tracker.log_file(run_id, file, name if inside == "." else f"{name}/{inside}")
+        with TemporaryDirectory() as scratch:
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                inside = file.parent.relative_to(folder).as_posix()
+                copied = file if file.suffix != ".html" else _whole(file, Path(scratch) / file.name)
+                self.tracker.log_file(run_id, copied, name if inside == "." else f"{name}/{inside}")
 
     def trial_changed(self, files: TrialFiles) -> None:
         """Bring a trial's run up to what its folder says now."""
@@ -180,6 +186,19 @@ class Projection:
     def _saved(self, folder: Path, cursor: Cursor) -> Cursor:
         write_json(folder / CURSOR, asdict(cursor))
         return cursor
+
+
+def _whole(page: Path, copy: Path) -> Path:
+    """A copy of a page with its PNGs inside: MLflow shows it in a frame that sees no file beside it."""
+
+    def inlined(found: re.Match[str]) -> str:
+        file = page.parent / unquote(found[1])
+        if not file.is_file():
+            return found[0]
+        return f'src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"'
+
+    write_text(copy, re.sub(r'src="([^":]+\.png)"', inlined, page.read_text(encoding="utf-8")))
+    return copy
 
 
 def store_key(uri: str) -> str:

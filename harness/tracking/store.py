@@ -105,16 +105,28 @@ def ui_command(home: Path, port: int, environ: Mapping[str, str]) -> tuple[list[
     return argv, {**environ, **_SERVER, "MLFLOW_BACKEND_STORE_URI": store.uri}
 
 
-def runs_link(server: str, experiment_id: str, generation: int, *, charts: bool = True) -> str:
-    """The page of MLflow's UI with a generation's trials, best first: as charts, or as a list.
+def view_key(generation: int) -> str:
+    """What a link calls the saved view of a generation (`harness.tracking.view`)."""
+    return f"harness-g{generation}"
 
-    The filter leaves out the parent run, under which MLflow would fold all others away.
+
+def trials_filter(generation: int) -> str:
+    """MLflow's filter for a generation's trials: without the parent run, under which it would fold them away."""
+    return f"tags.stratum != '' AND tags.generation = '{generation}'"
+
+
+def runs_link(server: str, experiment_id: str, generation: int, *, view: str | None = None) -> str:
+    """The page of MLflow's UI with a generation's trials, best first, as charts.
+
+    `view` is the saved view that the experiment has; without one, MLflow's own columns and charts.
     """
-    query = {
-        "workflowType": "machine_learning",
-        "searchFilter": f"tags.stratum != '' AND tags.generation = '{generation}'",
-        "orderByKey": "metrics.`objective`",
-        "orderByAsc": "false",
-        "compareRunsMode": "CHART" if charts else "",
-    }
+    query = {"workflowType": "machine_learning", "compareRunsMode": "CHART"}
+    if view is not None:
+        query["viewStateShareKey"] = view  # a filter beside it would make MLflow ignore the view
+    else:
+        query |= {
+            "searchFilter": trials_filter(generation),
+            "orderByKey": "metrics.`objective`",
+            "orderByAsc": "false",
+        }
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"

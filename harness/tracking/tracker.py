@@ -69,6 +69,9 @@ class Tracker(Protocol):
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made if there is none."""
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment; others stay."""
+
     def run(self, experiment_id: str, *, identity: Identity, name: str, tags: Mapping[str, str], start_ms: int) -> str:
         """The id of the run that carries the tag `identity` (key, value), made if there is none."""
 

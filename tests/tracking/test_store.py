@@ -120,9 +120,17 @@ def test_the_link_to_a_sweeps_trials_sorts_and_filters() -> None:
     }
 
 
+def test_the_link_to_a_saved_view_says_nothing_else() -> None:
+    """Beside a filter or an order of its own, MLflow would ignore the view."""
+    _, query = runs_link("http://127.0.0.1:5000/", "3", 2, view="harness-g2").split("?")
+    expected = {"workflowType": "machine_learning", "compareRunsMode": "CHART", "viewStateShareKey": "harness-g2"}
+    assert parse_qs(query) == {key: [value] for key, value in expected.items()}
+
+
 def test_importing_the_room_loads_no_mlflow() -> None:
     """Its import costs seconds, which belong into the outbox's thread."""
-    names = ("store", "client", "content", "memory", "model", "naming", "outbox", "project", "tracker")
+    names = ["store", "client", "content", "memory", "model", "naming"]
+    names += ["outbox", "points", "project", "tracker", "view"]
     code = "import sys\n" + "".join(f"import harness.tracking.{name}\n" for name in names)
     code += "print(sorted({'mlflow', 'torch', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
