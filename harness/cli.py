@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli_base import Group, home_option, json_option, slot_options, space_options
+from harness.cli_compare import compare
 from harness.cli_data import data as data_group
 from harness.cli_models import models
 from harness.cli_report import named_sweep, print_end, report, status, ui, write_report
+from harness.cli_score import score
+from harness.cli_split import export_split
 from harness.cli_traps import traps
 from harness.errors import BadInput, Refused
 
@@ -242,9 +245,12 @@ def space_file(name: str) -> Path:
     raise BadInput(f"{name}: no such file")
 
 
+main.add_command(compare)
 main.add_command(data_group)
+data_group.add_command(export_split)
 main.add_command(models)
 main.add_command(report)
+main.add_command(score)
 main.add_command(status)
 main.add_command(ui)
 main.add_command(traps)

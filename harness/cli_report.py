@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,22 +19,32 @@ from harness.cli_base import Command, home_option, json_option
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from harness.sweep.layout import GenerationFolder, Home
+    from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 
 UI_PORT = 5000
+DASHBOARD_PORT = 8080
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
+@click.option("--watch", "again", is_flag=True, help="Look again every 2 s until the sweep ends; Ctrl-C leaves.")
 @json_option
 @home_option
-def status(name: str | None, as_json: bool, home: Path | None) -> None:
-    """How a sweep stands, per stratum (default: the one that ran last)."""
-    from harness.cli_text import status_text
+def status(name: str | None, again: bool, as_json: bool, home: Path | None) -> None:
+    """How a sweep stands, per stratum (default: the one that ran last), and when it will end."""
+    from rich.console import Console
+
+    from harness.cli_text import status_line, status_text
     from harness.sweep.layout import open_home
     from harness.sweep.status import status_of
+    from harness.sweep.watch import watch
 
     at = open_home(home)
+    if again:
+        console = Console(force_terminal=False) if as_json else Console()
+        line = json.dumps if as_json else status_line
+        watch(watched_sweep(at, name), at, console=console, shown=status_text, line=line)
+        return
     document = status_of(named_sweep(at, name).last_generation(), at)
     click.echo(json.dumps(document, indent=1) if as_json else status_text(document))
 
@@ -63,19 +74,48 @@ def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> Non
 
 
 @click.command(cls=Command)
-@click.option("--port", type=click.IntRange(1, 65535), default=UI_PORT, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), help=f"Default: {UI_PORT}, with --optuna {DASHBOARD_PORT}.")
+@click.option("--optuna", is_flag=True, help="optuna-dashboard on the same home's studies instead.")
+@click.option("--storage", metavar="URL", help="With --optuna: the studies' database, if a sweep had one.")
 @home_option
-def ui(port: int, home: Path | None) -> None:
+def ui(port: int | None, optuna: bool, storage: str | None, home: Path | None) -> None:
     """Open the MLflow UI on the runs of a home, on this machine only (Ctrl-C ends it)."""
     from harness.sweep.layout import open_home
     from harness.tracking.store import ui_command
 
-    argv, environment = ui_command(open_home(home).path, port, os.environ)
+    at = open_home(home)
+    if optuna:
+        _serve_studies(at, storage, port or DASHBOARD_PORT)
+        return
+    port = port or UI_PORT
+    argv, environment = ui_command(at.path, port, os.environ)
     click.echo(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
     sys.exit(subprocess.run(argv, env=environment, check=False).returncode)
 
 
-def named_sweep(home: Home, name: str | None) -> Any:
+def _serve_studies(home: Home, storage: str | None, port: int) -> None:
+    """optuna-dashboard until Ctrl-C. BadInput without studies; Refused when it is not installed."""
+    from harness.study import serve_dashboard
+
+    if storage is None and not home.optuna_file.exists():
+        raise BadInput(f"no studies in {home.path} yet; start a sweep, or name its database by --storage URL")
+    with suppress(KeyboardInterrupt):
+        serve_dashboard(storage or home.optuna_url, port)
+
+
+def watched_sweep(home: Home, name: str | None) -> SweepFolder:
+    """The sweep of that name, or the one that ran last; it may be one that still prepares its first generation."""
+    from harness.sweep.lock import holder_of
+
+    if name is None:
+        held = [home.sweep(file.parent.name) for file in home.sweeps.glob("*/holder.json")]
+        first = [sweep for sweep in held if not sweep.generations() and (holder := holder_of(sweep)) and holder.alive]
+        return first[0] if first else named_sweep(home, None)
+    folder = home.sweep(name)
+    return folder if Path(name).name == name and folder.holder.exists() else named_sweep(home, name)
+
+
+def named_sweep(home: Home, name: str | None) -> SweepFolder:
     """The sweep of that name, or the one that ran last."""
     if name is not None:
         if Path(name).name != name and not name.endswith((".yaml", ".yml")):
@@ -90,11 +130,17 @@ def named_sweep(home: Home, name: str | None) -> Any:
 
 
 def write_report(generation: GenerationFolder, out: Path) -> Path:
-    """Write `<out>/<sweep>/` and return its index.html; its rows link to the runs in MLflow's UI."""
+    """Write `<out>/<sweep>/` and return its index.html; its rows link to the runs in MLflow's UI.
+
+    The generation notes where, so that `harness status` finds it.
+    """
+    from harness.files import write_json
     from harness.report.page import write_report as write
     from harness.report.tables import Links
 
-    return write(generation.path, out, links=Links(ui=ui_server()))
+    page = write(generation.path, out, links=Links(ui=ui_server()))
+    write_json(generation.report_note, {"page": str(page.resolve())})
+    return page
 
 
 def ui_server() -> str:
@@ -115,5 +161,6 @@ def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: 
         say(f"report: {page.resolve()}")
     default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
     copied = read_cursor(generation.path)
-    charts = "" if copied is None else f", then {runs_link(ui_server(), copied.experiment_id, generation.number)}"
+    link = copied and runs_link(ui_server(), copied.experiment_id, generation.number, view=copied.view)
+    charts = f", then {link}" if link else ""
     say("runs:   harness ui" + ("" if default else f" --home {shlex.quote(str(home.path))}") + charts)

@@ -14,10 +14,11 @@ from harness.config.labels import BUILTIN, UNDEFINED, LabelMap
 from harness.data.check import KINDS, Checked, Defect
 from harness.data.relations import notice_lines
 from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
-from harness.report.wording import plural
+from harness.report.wording import duration_text, plural
 
 SHOWN_NOTICES = 3  # pairs that TIGER has by the hundred: a tissue-cells region on a tissue-bcss one
 MANY_DEFECTS = 50
+STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
 
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
@@ -38,18 +39,72 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
 
 
 def status_text(document: Mapping[str, Any]) -> str:
-    """The status as a table."""
-    states = ("complete", "pruned", "failed", "running", "waiting")
-    table = _table("stratum", *states, numbers=5)
+    """The status as a table, what runs, and when it will end."""
+    metric = document["objective"]["metric"]
+    table = _table("stratum", *STATUS_COLUMNS, "of", f"best {metric}", numbers=7)
     for row in document["strata"]:
-        table.add_row(row["name"], *(str(row[state]) for state in states))
-    report = document["report"] or "not written yet"
+        best = "" if row["best"] is None else f"{row['best']['value']:.3f} (#{row['best']['number']})"
+        counts = (str(row[state]) for state in (*STATUS_COLUMNS, "wanted"))
+        table.add_row(_escaped(row["name"]), *counts, best)
     held = f"run by process {document['holder']}" if document["holder"] else "not running"
-    return "\n".join([
-        f"sweep {document['name']}, generation {document['generation']}, {held}",
-        _drawn(table),
-        f"{document['epochs_trained']} epochs trained; MLflow {document['store']}; report {report}",
-    ])  # fmt: skip
+    lines = [f"sweep {document['name']}, generation {document['generation']}, {held}", _drawn(table)]
+    lines += [_running_line(trial) for trial in document["running"]]
+    lines += [line for line in (_pace_line(document), _end_line(document)) if line]
+    report = document["report"] or "not written yet"
+    lines.append(f"{document['epochs_trained']} epochs trained; MLflow {document['store']}; report {report}")
+    return "\n".join(lines)
+
+
+def status_line(document: Mapping[str, Any]) -> str:
+    """`quickstart g1: 18 of 28 ended (1 pruned), 2 running; best val/iou unicorn3/all 0.612; ends in about 4.0 min`."""
+    total = {key: sum(row[key] for row in document["strata"]) for key in (*STATUS_COLUMNS, "wanted")}
+    ended = total["complete"] + total["pruned"] + total["failed"]
+    lost = [f"{total[state]} {state}" for state in ("pruned", "failed") if total[state]]
+    best = [f"{row['name']} {row['best']['value']:.3f}" for row in document["strata"] if row["best"]]
+    parts = [
+        f"{document['name']} g{document['generation']}: {ended} of {total['wanted']} ended"
+        + (f" ({', '.join(lost)})" if lost else "")
+        + (f", {total['running']} running" if document["holder"] else ", not running"),
+        f"best {document['objective']['metric']} {', '.join(best)}" if best else "",
+        f"ends in about {duration_text(document['eta_s'])}" if document["eta_s"] else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _running_line(trial: Mapping[str, Any]) -> str:
+    """`  unet·b0·tiger7/all·256·1e-3: 3 of 8 epochs, last 0.512, 41 s`."""
+    score = "" if trial["objective"] is None else f", last {trial['objective']:.3f}"
+    return f"  {trial['name']}: {trial['epoch']} of {trial['epochs']} epochs{score}, {duration_text(trial['seconds'])}"
+
+
+def _pace_line(document: Mapping[str, Any]) -> str:
+    """How busy the slots are, and how long training waited for data."""
+    slots, share, parts = document["slots"], document["data_wait_share"], []
+    if slots is not None and slots["total"]:
+        kinds = " and ".join(sorted({device.split(":")[0] for device in slots["devices"]}))
+        parts.append(f"{slots['busy']} of {plural(slots['total'], 'slot')} busy on {kinds}")
+    if share is not None:
+        parts.append(f"{100 * share:.0f} % of the epochs' time waiting for data")
+    return "; ".join(parts)
+
+
+def _end_line(document: Mapping[str, Any]) -> str:
+    """When it ends, and what ends within a time limit."""
+    foreseen, wanted = document["forecast"], sum(row["wanted"] for row in document["strata"])
+    if not document["holder"]:
+        return ""
+    if wanted == sum(row[state] for row in document["strata"] for state in STATUS_COLUMNS[:3]):
+        return "all trials ended; models, pictures and the report follow"
+    if foreseen is None:
+        return "no forecast yet: no epoch has ended"
+    left_s = foreseen["wall_left_s"]
+    if left_s is not None and foreseen["ended"] < wanted:
+        within = f"{foreseen['ended']} of {wanted} trials end within the {duration_text(left_s)} that are left"
+    elif left_s is not None:
+        within = f"all {wanted} trials end within the {duration_text(left_s)} that are left"
+    else:
+        within = f"all {wanted} trials, no time limit"
+    return f"ends in about {duration_text(document['eta_s'])}: {within} ({foreseen['basis']})"
 
 
 def end_text(generation: Path, width: int) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from harness.config.space import PHANTOM
 from harness.report.boards import FEW_PATIENTS, Board, Row
 from harness.report.queries import STATES, Sweep, Trial
-from harness.report.statistics import Contrast
 from harness.report.tables import model_of, setting_of, trial_name
-from harness.report.wording import listed, metric_text, plural, score_text
+from harness.report.wording import duration_text, listed, metric_text, million_text, plural, score_text
 
 
 def answer(sweep: Sweep, yardstick: Sequence[Board], groups: Sequence[Board]) -> tuple[str, ...]:
@@ -25,7 +24,26 @@ def answer(sweep: Sweep, yardstick: Sequence[Board], groups: Sequence[Board]) ->
         told = boards[0].leader.trial.uid if across and boards[0].leader else None
         clauses = "; ".join(_winner(board, sweep, across=False, told=told) for board in boards[1:5])
         sentences.append(f"{clauses[0].upper()}{clauses[1:]}.")
-    return (*sentences, _qualifier(sweep, groups))
+    return (*sentences, *_qualifier(sweep, groups))
+
+
+def cost_line(sweep: Sweep, boards: Sequence[Board]) -> str:
+    """What the sweep cost as a whole, and what the first board's leader did; empty when nothing was trained."""
+    epochs = sum(trial.epochs_trained for trial in sweep.trials)
+    if not epochs:
+        return ""
+    seconds = sum(trial.seconds_trained for trial in sweep.trials)
+    devices = sorted({trial.device for trial in sweep.complete if trial.device})
+    where = f" on {listed(devices)}" if devices else ""
+    total = (
+        f"{plural(len(sweep.trials), 'run')}, {plural(epochs, 'epoch')}, {duration_text(seconds)} of training{where}"
+    )
+    leader = next((board.leader for board in boards if board.leader and board.leader.trial.external is None), None)
+    if leader is None:
+        return f"{total}."
+    size = leader.trial.started.get("parameters")
+    network = f", {million_text(float(size))} parameters" if size else ""
+    return f"{total}; {trial_name(leader.trial)} took {duration_text(leader.trial.seconds_trained)}{network}."
 
 
 def status_line(sweep: Sweep) -> str | None:
@@ -48,28 +66,6 @@ def caution_line(sweep: Sweep) -> str | None:
     return "Synthetic tissue: the numbers speak of the phantom and not of histology." if synthetic else None
 
 
-def effect_sentences(found: Sequence[Contrast], sweep: Sweep, metric: str) -> tuple[str, ...]:
-    """One sentence for every visible effect, largest first, one for the rest, and what was left out."""
-    name = metric_text(metric)
-    seen = sorted((c for c in found if c.visible), key=lambda c: -c.mean)
-    sentences = [
-        f"{c.factor.replace('_', ' ').capitalize()}: {c.better} scores {score_text(c.mean)} {name} above "
-        f"{c.worse} (SD {score_text(c.sd)} over {plural(c.pairs, 'paired cell')})."
-        for c in seen
-    ]
-    if not seen:
-        sentences.append("No effect is visible over paired trials in this sweep.")
-    undecided = list(dict.fromkeys(c.factor.replace("_", " ") for c in found if not c.visible))
-    if undecided:
-        comparisons = plural(sum(not c.visible for c in found), "comparison")
-        sentences.append(f"Undecided: {comparisons} of {listed(undecided)}.")
-    lost = Counter(trial.state for trial in sweep.trials if trial.state in ("pruned", "failed"))
-    if lost:
-        parts = listed([f"{number} {state}" for state, number in sorted(lost.items(), reverse=True)])
-        sentences.append(f"{parts} runs are left out: a level that was pruned often looks better here than it is.")
-    return tuple(sentences)
-
-
 def _winner(board: Board, sweep: Sweep, *, across: bool, told: str | None = None) -> str:
     """A clause; `told` is the leader of the sentence before, named only once."""
     ranked = board.ranked
@@ -89,7 +85,8 @@ def _winner(board: Board, sweep: Sweep, *, across: bool, told: str | None = None
         return f"{said} (no other completed run to compare it with)"
     second = rest[0]
     assert second.behind is not None
-    next_best = _name(second, sweep, across) if told is None else trial_name(second.trial)
+    short = trial_name(second.trial) if second.trial.external is None else second.trial.external
+    next_best = _name(second, sweep, across) if told is None else short
     gap = score_text(abs(second.behind)) if abs(second.behind) >= 0.0005 else "less than 0.001"
     # A mean over fresh seeds ranks before a single run, whichever number is larger.
     before = second.replicated != first[0].replicated and (second.behind > 0) != sweep.minimize
@@ -101,16 +98,18 @@ def _name(row: Row, sweep: Sweep, across: bool) -> str:
     return f"{model_of(row.trial)} ({trial_name(row.trial)}{f': {setting}' if setting else ''})"
 
 
-def _qualifier(sweep: Sweep, groups: Sequence[Board]) -> str:
-    patients = min(len(board.rows[0].scored.patients) for board in groups)
+def _qualifier(sweep: Sweep, groups: Sequence[Board]) -> tuple[str, ...]:
+    """What the numbers stand on; nothing where no run has a number."""
     leaders = [board.leader for board in groups if board.leader]
-    replicated = bool(leaders) and all(row.replicated for row in leaders)
+    if not leaders:
+        return ()
+    patients = min(len(board.rows[0].scored.patients) for board in groups)
+    replicated = all(row.replicated for row in leaders)
     seeds = "each leader is a mean over fresh seeds" if replicated else "one seed a run"
     few = f", which is few (below {FEW_PATIENTS})" if patients < FEW_PATIENTS else ""
-    return (
-        f"Read with care: {seeds}, {plural(patients, 'validation patient')}{few}, the best of "
-        f"{plural(len(sweep.complete), 'completed run')} picked on the same patients, and no interval yet."
-    )
+    runs = len(sweep.complete)
+    picked = f", the best of {runs} completed runs picked on the same patients" if runs > 1 else ""
+    return (f"Read with care: {seeds}, {plural(patients, 'validation patient')}{few}{picked}, and no interval yet.",)
 
 
 def _nothing(sweep: Sweep) -> str:

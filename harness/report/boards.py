@@ -76,14 +76,14 @@ class Board:
         return labels if self.validation_set is None else f"{labels}, validation set {self.validation_set}"
 
 
-def group_boards(sweep: Sweep) -> tuple[Board, ...]:
-    """One board per comparability group, by the sweep's objective."""
+def group_boards(sweep: Sweep, *, metric: str | None = None) -> tuple[Board, ...]:
+    """One board per comparability group, by the sweep's objective unless another `metric` (to maximise) is asked."""
     names = _set_names(sweep)
     boards = []
     for group, trials in _by(sweep.rankable, "group").items():
         labels = tuple(sorted({_scored(trial).label_map for trial in trials}))
         key = f"{safe_name('-'.join(labels))}-{group[:6]}"
-        boards.append(_board(key, trials, sweep.metric, sweep.minimize, names, labels))
+        boards.append(_board(key, trials, metric or sweep.metric, sweep.minimize and metric is None, names, labels))
     return tuple(sorted(boards, key=lambda board: (board.title, board.key)))
 
 
@@ -106,7 +106,8 @@ def yardstick_boards(sweep: Sweep) -> tuple[Board, ...]:
 def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
     """What a reader must know about a row before believing its rank."""
     result = row.trial.result or {}
-    resized = sum(roi.resized for roi in row.scored.rois)
+    # Another tool's masks only carry the mark, so that scores without the trials' enlarged ROIs compare.
+    resized = 0 if row.trial.external else sum(roi.resized for roi in row.scored.rois)
     cuts = result.get("lr_cuts")
     found = [
         f"tied at {row.rank}" if row.tied else None,
@@ -135,7 +136,7 @@ def _mark(row: Row, sweep: Sweep) -> str | None:
         return None
     if row.trial.mark:
         return row.trial.mark.replace("_", " ")
-    return "extension" if any(trial.mark for trial in sweep.trials) else None
+    return "extension" if sweep.marked else None
 
 
 def rank(rows: Iterable[Row], *, minimize: bool = False) -> tuple[Row, ...]:

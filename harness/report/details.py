@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,12 @@ from harness import scores
 from harness.config.palette import class_colours, hex_colour
 from harness.report.boards import Board, Row
 from harness.report.queries import STATES, Sweep
-from harness.report.statistics import Contrast
 from harness.report.tables import Cell, Links, Table, model_of, number, relative_url, setting_of, trial_name
 from harness.report.wording import (
     ABSENT,
     count_text,
-    difference_text,
     duration_text,
+    listed,
     metric_text,
     million_text,
     percent_text,
@@ -26,10 +25,13 @@ from harness.report.wording import (
     value_text,
 )
 
+# Rows of a board whose classes stand side by side.
+COMPARED = 3
+
 
 def per_class_table(board: Board, row: Row) -> Table:
-    """Every class of the best row, with its support."""
-    scored = row.scored
+    """Every class of the best row, with its support, and its IoU in the rows that follow on the board."""
+    scored, next_rows = row.scored, board.ranked[1:COMPARED]
     names = scored.scheme.labels.class_names
     colours = class_colours(names)
     total = sum(scored.support.values())
@@ -46,14 +48,17 @@ def per_class_table(board: Board, row: Row) -> Table:
                 number(iou, score_text(iou), bar=iou),
                 number(dice, score_text(dice), bar=dice),
                 number(mixed, score_text(mixed)),
+                *(number(v, score_text(v)) for v in (other.scores.get(f"val/iou_{name}") for other in next_rows)),
             )
         )
+    ordinals = tuple(f"IoU, {ordinal}" for ordinal in ("second", "third")[: len(next_rows)])
+    others = listed([f"{model_of(other.trial)} ({trial_name(other.trial)})" for other in next_rows])
     return Table(
         caption=f"By class, {board.title}: {model_of(row.trial)}",
-        columns=("Class", "True pixels", "Share, %", "IoU", "Dice", "IoU in mixed cells"),
+        columns=("Class", "True pixels", "Share, %", "IoU", "Dice", "IoU in mixed cells", *ordinals),
         rows=tuple(rows),
         note="Mixed cells: squares of 128 µm that hold at least two source labels. Absent classes are n/a "
-        "and left out of the macro mean.",
+        "and left out of the macro mean." + (f" Next on the board: {others}." if next_rows else ""),
     )
 
 
@@ -108,30 +113,6 @@ def confusion_table(board: Board, row: Row) -> Table:
         columns=("True \\ predicted", *scheme.columns, "True pixels"),
         rows=tuple(rows),
         sortable=False,
-    )
-
-
-def effects_table(found: Sequence[Contrast], what: str, metric: str) -> Table:
-    """Contrasts with their spread over pairs and a verdict."""
-    rows = []
-    for contrast in found:
-        interval = contrast.interval
-        title = None if interval is None else f"95 % t-interval over pairs: {interval[0]:+.3f} to {interval[1]:+.3f}"
-        rows.append(
-            (
-                Cell(contrast.factor.replace("_", " ")),
-                Cell(contrast.better),
-                Cell(contrast.worse),
-                number(contrast.mean, difference_text(contrast.mean)),
-                number(contrast.sd, ABSENT if contrast.sd is None else score_text(contrast.sd)),
-                number(contrast.pairs, str(contrast.pairs)),
-                Cell("visible" if contrast.visible else "undecided", title=title),
-            )
-        )
-    return Table(
-        caption=f"Paired differences in {metric_text(metric)}, {what}",
-        columns=("Factor", "This", "over this", "Mean gain", "SD over pairs", "Pairs", "Verdict"),
-        rows=tuple(rows),
     )
 
 
@@ -235,6 +216,8 @@ def paper_table(sweep: Sweep) -> Table:
         )
         for trial in sweep.complete
     ]
+    if not any(_mapping(trial.result, "paper") for trial in sweep.complete):
+        rows = []  # results of older versions do not have them
     for entry in sweep.document.get("reference_rows") or ():
         given = [_mapping(entry, "scores").get(name) for name in ("iou", "dice", "loss")]
         quoted = (number(value, score_text(value)) for value in given)

@@ -13,14 +13,19 @@ from markupsafe import Markup
 
 from harness.files import safe_name, write_json, write_text
 from harness.report import details, exports, figures, tables
-from harness.report.answer import answer, caution_line, status_line
+from harness.report.advice import advice
+from harness.report.answer import answer, caution_line, cost_line, status_line
 from harness.report.boards import Board, Row, group_boards, yardstick_boards
+from harness.report.finalists import finalists
+from harness.report.latex import leaderboard_tex, pivot_tex
 from harness.report.matters import effects_of
 from harness.report.pictures import Picture, sweep_pictures, trial_pictures
+from harness.report.pivot import pivot_table, pivots_of
 from harness.report.queries import Sweep, Trial, read_sweep
 from harness.report.render import Beside, render_page
 from harness.report.source import reproduced, source_document, source_table
 from harness.report.tables import Links, Table, model_of, trial_name
+from harness.report.takeaways import takeaways
 from harness.report.wording import metric_text
 
 # Curves that stand out in a figure; more would need more colours than stay apart.
@@ -43,7 +48,7 @@ class Group:
 
 
 def write_report(generation_folder: Path, out: Path, *, links: Links | None = None) -> Path:
-    """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, figures/. Returns the page's path.
+    """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, pivot.{csv,tex}, figures/. Returns the page.
 
     Works on finished and running sweeps alike; every file is replaced in one step, the page last.
     """
@@ -56,11 +61,15 @@ def write_report(generation_folder: Path, out: Path, *, links: Links | None = No
     items = reproduced(sweep, folder, beside.files)
     if items:
         write_json(folder / "source.json", source_document(items))
+    pivots = pivots_of(sweep)
     document = exports.leaderboard(sweep, folder)
     write_json(folder / "leaderboard.json", document)
     write_text(folder / "leaderboard.csv", exports.leaderboard_csv(document))
     write_text(folder / "leaderboard.md", exports.leaderboard_markdown(sweep))
-    write_text(folder / "leaderboard.tex", exports.leaderboard_tex(sweep))
+    boards = (*yardstick_boards(sweep), *group_boards(sweep))
+    write_text(folder / "leaderboard.tex", leaderboard_tex(sweep, boards))
+    write_text(folder / "pivot.csv", exports.pivot_csv(pivots))
+    write_text(folder / "pivot.tex", pivot_tex(pivots))
     write_text(folder / "index.html", html)
     return folder / "index.html"
 
@@ -78,15 +87,21 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         {
             "sweep": sweep,
             "answer": answer(sweep, yardstick, groups),
+            "why": mattering[0].sentences[0] if mattering else "",
+            "cost": cost_line(sweep, [*shown_yardstick, *groups]),
+            "advice": advice(sweep, groups),
             "status": status_line(sweep),
             "caution": caution_line(sweep),
             "overview": beside.draw("scores.svg", _overview(sweep, groups, shown_yardstick)),
             "unmeasured": [tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
             "yardstick": [(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],
+            "pivots": [pivot_table(found) for found in pivots_of(sweep)],
             "groups": shown_groups,
+            "finalists": finalists(sweep, groups, beside),
             "source": source_table(reproduced(sweep, folder, beside.files)),
             "effects": mattering[:1],
             "more_effects": mattering[1:],
+            "takeaways": takeaways(sweep, groups, shown_yardstick),
             "pictures": pictures,
             "strata": details.strata_table(sweep),
             "models": details.models_table(sweep),
@@ -96,6 +111,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
             "facts": _facts(sweep),
             "provenance": _provenance(sweep),
             "patients": _patients(sweep),
+            "checkout": str(sweep.document.get("revision") or "").removesuffix("+changes"),
             "command": shlex.join(str(part) for part in sweep.document.get("command") or ()),
             "yaml": str(sweep.document.get("yaml") or ""),
         },
@@ -153,7 +169,8 @@ def _overview(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board])
         assert row.score is not None
         label = f"{trial_name(row.trial)} {model_of(row.trial)}: {row.score:.3f}"
         series = legend.get(_architecture(row.trial), figures.SERIES)
-        rows.setdefault(row.trial.stratum, []).append(figures.Dot(row.score, series, label, row.rank == 1))
+        where = "other tools" if row.trial.external else row.trial.stratum
+        rows.setdefault(where, []).append(figures.Dot(row.score, series, label, row.rank == 1))
     metric = metric_text(boards[0].metric)
     return figures.strips(dict(sorted(rows.items())), legend, title=f"{metric} of every completed run", x_label=metric)
 
@@ -199,7 +216,7 @@ def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
 
 
 def _architecture(trial: Trial) -> str:
-    return str({**trial.settings, **trial.parameters}.get("architecture", "model"))
+    return trial.external or str({**trial.settings, **trial.parameters}.get("architecture", "model"))
 
 
 def _count(value: Any) -> str:

@@ -104,6 +104,7 @@ class Sweep:
     external: tuple[Trial, ...]  # masks of other tools, scored on the same regions
     varying: tuple[str, ...]  # parameters that differ between trials, in the order of the file
     problems: tuple[str, ...]  # files that could not be read, one line each
+    marked: bool  # some trial has a mark: the sweep reproduces a publication
 
     @property
     def space(self) -> Mapping[str, Any]:
@@ -173,6 +174,7 @@ def read_sweep(folder: Path) -> Sweep:
         external=tuple(_read_trials(folder / "external", problems)),
         varying=_varying(trials),
         problems=tuple(problems),
+        marked=any(trial.mark for trial in trials),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,11 @@ from markupsafe import Markup
 from harness.files import write_bytes, write_text, written_aside
 from harness.report import figures
 from harness.report.pictures import Picture
+from harness.report.raster import pngs, standalone
 from harness.report.wording import plural
+
+# Control characters, and those that turn the direction of the text after them.
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(slots=True)
@@ -29,26 +34,27 @@ class Beside:
 
     drawn: dict[str, str] = field(default_factory=dict)  # name -> SVG file
     copied: list[Picture] = field(default_factory=list)
-    tiles: dict[str, bytes] = field(default_factory=dict)  # name -> PNG
+    tiles: dict[str, bytes] = field(default_factory=dict)  # name -> small picture: PNG, JPEG or WebP
 
     @property
     def files(self) -> dict[str, Path | None]:
-        """Every file's name in `figures/`, and where it is copied from (None: drawn here)."""
+        """Every file's name in `figures/`, and where it is copied from (None: drawn here); an SVG has a PNG twin."""
         copied = {picture.path.removeprefix("figures/"): picture.source for picture in self.copied}
-        return {**dict.fromkeys((*self.drawn, *self.tiles)), **copied}
+        twins = (name.removesuffix(".svg") + ".png" for name in self.drawn)
+        return {**dict.fromkeys((*self.drawn, *twins, *self.tiles)), **copied}
 
     def draw(self, name: str, svg: str) -> Markup:
         """Keep our own SVG (its texts were escaped when it was drawn) as a file, and return it for the page."""
         if svg:
-            self.drawn[name] = figures.standalone(svg)
+            self.drawn[name] = standalone(svg)
         return Markup(svg)
 
     def write(self, folder: Path) -> None:
         """Write all of them into `folder`, the page's; each is replaced in one step."""
         for name, svg in self.drawn.items():
             write_text(folder / "figures" / name, svg)
-        for name, png in self.tiles.items():
-            write_bytes(folder / "figures" / name, png)
+        for name, content in {**self.tiles, **pngs(self.drawn)}.items():
+            write_bytes(folder / "figures" / name, content)
         for picture in self.copied:
             with written_aside(folder / picture.path) as aside:
                 shutil.copyfile(picture.source, aside)
@@ -57,7 +63,7 @@ class Beside:
 def render_page(template: str, values: Mapping[str, Any]) -> str:
     """The HTML of `harness/report/templates/<template>`; every value is escaped unless it is Markup."""
     script = _asset("page.js")
-    return (
+    return _seen(
         _environment()
         .get_template(template)
         .render(
@@ -71,6 +77,11 @@ def render_page(template: str, values: Mapping[str, Any]) -> str:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+
+
+def _seen(html: str) -> str:
+    """With the code point, as in `[U+202E]`, of every character that a browser would drop or obey."""
+    return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", html)
 
 
 def _style() -> Markup:

@@ -16,7 +16,15 @@ from harness.report.tables import Cell, Table, relative_url, trial_name
 
 Status = Literal["drawn", "missing", "blank"]
 # What the report itself is made of, beside figures/.
-TABLES = ("index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex")
+TABLES = (
+    "index.html",
+    "leaderboard.csv",
+    "leaderboard.json",
+    "leaderboard.md",
+    "leaderboard.tex",
+    "pivot.csv",
+    "pivot.tex",
+)
 # Grey values of a picture that shows something differ by more than this (standard deviation).
 BLANK_BELOW = 1.0
 

@@ -25,6 +25,8 @@ from harness.report.wording import (
 )
 from harness.scores import yardstick_refusal
 
+MOST_END_ROWS = 8  # of a board, on the screen at a sweep's end
+
 
 @dataclass(frozen=True, slots=True)
 class Links:
@@ -37,7 +39,8 @@ class Links:
         if not trial.run_id or trial.experiment_id is None or not self.ui.startswith(("http://", "https://")):
             return None
         experiment, run = quote(str(trial.experiment_id), safe=""), quote(trial.run_id, safe="")
-        return f"{self.ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+        # Otherwise MLflow files the run under its pages for language models.
+        return f"{self.ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,9 @@ class Cell:
     tags: tuple[str, ...] = ()
     bar: float | None = None  # 0..1, drawn behind the number
     swatch: str | None = None  # a colour before the text
-    shade: float | None = None  # 0..1, depth of the background
+    shade: float | None = None  # -1..1, depth of the background; negative ones in the other colour
     numeric: bool = False
+    strong: bool = False  # the best of its column
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ def model_of(trial: Trial) -> str:
 
 def setting_of(trial: Trial, sweep: Sweep, *, labels: bool) -> str:
     """What varies besides the model and the stratum, for this trial; `labels` where a board mixes them."""
+    if trial.external:  # has no stratum that would say its label map
+        return str(trial.parameters.get("labels") or "") if labels else ""
     said = {*MODEL_KEYS, *sweep.strata}
     keys = [key for key in sweep.varying if key not in said and (labels or key != "labels")]
     return " · ".join(setting_text(key, trial.parameters[key]) for key in keys if trial.parameters.get(key) is not None)
@@ -98,14 +104,14 @@ def shown_scores(board: Board) -> tuple[str, ...]:
 def board_table(board: Board, sweep: Sweep, links: Links | None, out: Path) -> Table:
     """Eight columns: rank, model, setting, score, difference to the leader, seeds, cost, flags."""
     shown = shown_scores(board)
-    shared = shared_flags(board, sweep)
+    shared = (*shared_flags(board, sweep), *shared_notes(board))
     rows = [_board_row(row, board, sweep, shared, links, out) for row in board.rows]
     if not board.by_yardstick:
         rows += [_reference_row(entry, shown) for entry in reference_rows(board, sweep)]
     title = "all label maps, by the yardstick" if board.by_yardstick else board.title
     return Table(
         caption=f"Leaderboard: {title} ({_scale(board)})",
-        columns=("Rank", "Model", "Setting", _score_head(board.metric), "Δ leader", "Seeds", "Cost", "Flags"),
+        columns=("Rank", "Model", "Setting", score_head(board.metric), "Δ leader", "Seeds", "Cost", "Flags"),
         rows=tuple(rows),
         note=board_note(board, sweep),
         head=1,
@@ -118,6 +124,9 @@ def board_note(board: Board, sweep: Sweep) -> str:
     shared = (*shared_flags(board, sweep), *shared_notes(board))
     if shared:
         said.append(f"All rows: {listed(shared)}.")
+    absent = () if board.by_yardstick else _absent(board)
+    if absent:
+        said.append(f"Without a true pixel, and so left out of the means: {listed(absent)}.")
     if any(row.tied for row in board.rows):
         said.append("Rows with exactly equal scores share a rank.")
     if any(row.score is None for row in board.rows):
@@ -141,6 +150,11 @@ def shared_flags(board: Board, sweep: Sweep) -> tuple[str, ...]:
     return tuple(
         flag for flag in every[0] if flag not in seeds and len(every) > 1 and all(flag in found for found in every)
     )
+
+
+def _absent(board: Board) -> list[str]:
+    """Classes without a pixel in the truth, the same for every row of a group."""
+    return [name for name, pixels in board.rows[0].scored.support.items() if not pixels]
 
 
 def no_yardstick_note(board: Board) -> str:
@@ -169,21 +183,32 @@ class EndRow:
 
 
 def end_table(sweep: Sweep, *, top: int = 3) -> list[EndRow]:
-    """The best rows of every comparability group, best first."""
-    return [
-        EndRow(
-            board=board.title,
-            rank=str(row.rank),
-            model=model_of(row.trial),
-            setting=setting_of(row.trial, sweep, labels=False),
-            score=score_text(row.score),
-            behind=difference_text(row.behind) if row.behind else "",
-            yardstick=score_text(row.scores.get(YARDSTICK)),
-            flags=", ".join(flags(row, sweep)),
-        )
-        for board in group_boards(sweep)
-        for row in board.ranked[:top]
-    ]
+    """The best rows of every comparability group, best first: the first `top` ranks, ties not cut in the middle."""
+    rows: list[EndRow] = []
+    for board in group_boards(sweep):
+        best = [row for row in board.ranked if row.rank is not None and row.rank <= top]
+        rows += [_end_row(board, row, sweep) for row in best[:MOST_END_ROWS]]
+        if len(best) > MOST_END_ROWS:
+            rows.append(EndRow(board.title, "", f"{len(best) - MOST_END_ROWS} more tie", "", "", "", "", ""))
+    return rows
+
+
+def _end_row(board: Board, row: Row, sweep: Sweep) -> EndRow:
+    return EndRow(
+        board=board.title,
+        rank=rank_text(row),
+        model=model_of(row.trial),
+        setting=setting_of(row.trial, sweep, labels=False),
+        score=score_text(row.score),
+        behind=difference_text(row.behind) if row.behind else "",
+        yardstick=score_text(row.scores.get(YARDSTICK)),
+        flags=", ".join(flags(row, sweep)),
+    )
+
+
+def rank_text(row: Row) -> str:
+    """`2`, `2=` where others share the rank; n/a without one."""
+    return ABSENT if row.rank is None else f"{row.rank}{'=' if row.tied else ''}"
 
 
 def trial_name(trial: Trial) -> str:
@@ -208,21 +233,21 @@ def _board_row(
     folder = relative_url(trial.folder, out)
     seconds, epochs = trial.seconds_trained, plural(len(trial.epochs), "epoch")
     return (
-        number(row.rank, ABSENT if row.rank is None else f"{row.rank}{'=' if row.tied else ''}"),
+        number(row.rank, rank_text(row)),
         Cell(model_of(trial), note=trial_name(trial), href=run or folder, note_href=folder),
         Cell(setting_of(trial, sweep, labels=board.by_yardstick) or ABSENT),
         number(row.score, score_text(row.score), note=_beside_score(row, board)),
         number(row.behind, difference_text(row.behind) if row.rank != 1 else ABSENT),
         _seeds_cell(row),
         number(None, ABSENT) if trial.external else number(seconds, duration_text(seconds), note=epochs),
-        Cell("", tags=own, sort=" ".join(own), note=own_notes(trial, shared_notes(board))),
+        Cell("", tags=own, note=own_notes(trial, shared)),
     )
 
 
 def _beside_score(row: Row, board: Board) -> str:
     """The small print under a score: its spread over seeds, and the scores that go with it."""
     spread = [] if row.seed_sd is None else [f"± {row.seed_sd:.3f} SD"]
-    others = [f"{_score_head(name)} {score_text(row.scores.get(name))}" for name in shown_scores(board)[1:]]
+    others = [f"{score_head(name)} {score_text(row.scores.get(name))}" for name in shown_scores(board)[1:]]
     return ", ".join([*spread, *others])
 
 
@@ -237,7 +262,7 @@ def _reference_row(entry: dict[str, object], shown: Sequence[str]) -> tuple[Cell
     given = entry.get("scores")
     found = given if isinstance(given, dict) else {}
     first, *rest = (found.get(name.removeprefix("val/")) for name in shown)
-    beside = [f"{_score_head(name)} {score_text(v)}" for name, v in zip(shown[1:], rest, strict=True) if v is not None]
+    beside = [f"{score_head(name)} {score_text(v)}" for name, v in zip(shown[1:], rest, strict=True) if v is not None]
     score = number(first, score_text(first), note=", ".join(beside) or None) if isinstance(first, float) else None
     note = str(entry.get("note") or "split unknown")
     unknown = number(None, ABSENT)
@@ -255,7 +280,8 @@ def _refusals(board: Board) -> str:
     return ": " + "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
 
 
-def _score_head(metric: str) -> str:
+def score_head(metric: str) -> str:
+    """A score's name as a column's head: the yardstick's parts stand beside it, and need not repeat its name."""
     heads = {
         YARDSTICK: "Yardstick",
         "val/yardstick_tumor": "tumor",

@@ -96,6 +96,11 @@ def metric_text(metric: str) -> str:
     return name.replace("_", " ")
 
 
+def factor_text(factor: str) -> str:
+    """`encoder_weights` -> encoder weights."""
+    return factor.replace("_", " ")
+
+
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"

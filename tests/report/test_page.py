@@ -120,12 +120,12 @@ def test_the_answer_names_winner_margin_and_caveat(tmp_path: Path) -> None:
 
 
 def test_a_single_trial_wins_against_nobody(tmp_path: Path) -> None:
-    """It leads, and the page says that there is nothing to compare it with."""
+    """It leads, and the page says that there is nothing to compare it with; no factor has an effect."""
     folder = SweepFolder(tmp_path)
     folder.trial()
     _, _, page = report(folder, tmp_path)
     assert "no other completed run to compare it with" in sentences(page)
-    assert "What matters" not in sentences(page)
+    assert "Each comparison uses pairs" not in sentences(page)
 
 
 def test_ties_are_told(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         folder.trial({"architecture": name}, state="failed", cause=name, message=name, run_id=name, experiment_id=name)
     path, _html, page = report(folder, tmp_path, links=Links("http://127.0.0.1:5000"))
     names = """a b body caption circle code dd details div dl dt figcaption figure footer h1 h2 h3 head header html i
-        img li line main meta nav p path polyline pre script section small span style summary svg table tbody td
+        img li line main meta nav ol p path polyline pre script section small span style summary svg table tbody td
         text th thead title tr ul wbr"""
     allowed = set(names.split())
     assert {tag for tag, _ in page.elements} <= allowed
@@ -189,7 +189,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert len(page.all("script")) == 1
     for link in page.all("a"):
         assert re.match(
-            r"#|http://127\.0\.0\.1:5000/#/experiments/[^/]*/runs/[^/]*$|\.\./|leaderboard\.",
+            r"#|http://127\.0\.0\.1:5000/#/experiments/[^/]*/runs/[^/]*$|\.\./|leaderboard\.|pivot\.|figures/",
             str(link["href"]),
         )
     for name in ("<script>alert(1)</script>", "{{ 7*7 }}", '=HYPERLINK("http://evil.example")'):
@@ -203,7 +203,8 @@ def test_rows_link_to_their_run_and_their_folder(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     uid = folder.trial()
     _, _, page = report(folder, tmp_path, links=Links("http://localhost:5000/"))
-    assert "http://localhost:5000/#/experiments/3/runs/run1" in [a["href"] for a in page.all("a")]
+    run = "http://localhost:5000/#/experiments/3/runs/run1?workflowType=machine_learning"
+    assert run in [a["href"] for a in page.all("a")]
     _, _, page = report(folder, tmp_path, links=Links("javascript:alert(1)"))
     hrefs = [str(a["href"]) for a in page.all("a")]
     assert f"../../sweeps/small/g1/trials/{uid}/" in hrefs and not any("javascript" in href for href in hrefs)
@@ -213,7 +214,7 @@ def test_visible_effects_are_sentences_with_numbers(tmp_path: Path) -> None:
     """unet beats unet_plain in all four sizes, by label map and over both."""
     path, _, page = report(full(tmp_path), tmp_path)
     assert re.search(
-        r"Architecture: unet scores 0\.\d{3} yardstick above unet_plain \(SD 0\.\d{3} over 8 paired",
+        r"Architecture: unet is 0\.\d{3} yardstick better than unet_plain \(SD 0\.\d{3} over 8 paired",
         sentences(page),
     )
     assert len(list((path.parent / "figures").glob("effects-*.svg"))) == 3
@@ -231,7 +232,8 @@ def test_confusion_rows_sum_to_hundred_percent(tmp_path: Path) -> None:
 
 
 def test_the_best_runs_pictures_are_shown_beside_the_page(tmp_path: Path) -> None:
-    """Those that its folder has, in a fixed order, lazily, each once and openable at full size; no other run's."""
+    """Those that its folder has, in a fixed order, lazily, each once and openable at full size; no other run's but
+    the finalists' Grad-CAM, which is made smaller."""
     folder = SweepFolder(tmp_path)
     note = "attention.png: RuntimeError: no gate"
     best = folder.trial({"architecture": "unet"}, error=0.1, result={"figure_notes": [note]})
@@ -242,14 +244,15 @@ def test_the_best_runs_pictures_are_shown_beside_the_page(tmp_path: Path) -> Non
             tiny_png(folder.path / "trials" / uid / "figures" / f"{name}.png", grey=grey)
     path, html, page = report(folder, tmp_path)
     images = page.all("img")
-    kinds = [re.sub(r"-unicorn3-[0-9a-z]+\.png$", "", str(image["src"])) for image in images]
+    kinds = [re.sub(r"-unicorn3-[0-9a-z]+(\.png|-[12]\.webp)$", "", str(image["src"])) for image in images]
     assert [kind.removeprefix("figures/") for kind in kinds] == [
-        "confusion", "confusion-mixed", "gallery", "gallery-fixed", "gradcam", "curves-best",
+        "confusion", "confusion-mixed", "gallery", "curves-best", "gradcam", "gradcam",
     ]  # fmt: skip
     assert all(image["loading"] == "lazy" for image in images) and "data:image" not in html
-    source = (folder.path / "trials" / best / "figures" / "gradcam.png").read_bytes()
+    source = (folder.path / "trials" / best / "figures" / "gallery.png").read_bytes()
     for image in images:
-        assert (path.parent / str(image["src"])).read_bytes() == source
+        content = (path.parent / str(image["src"])).read_bytes()
+        assert content == source or (b"WEBP" in content and "gradcam" in str(image["src"]))
         assert image["src"] in [link["href"] for link in page.all("a")]
     assert f"Not drawn: {note}" in sentences(page)
 
@@ -291,6 +294,19 @@ def test_the_end_table_holds_the_best_of_each_group_as_text(tmp_path: Path) -> N
     assert [(row.board, row.rank) for row in rows] == [(b, r) for b in ("tiger7", "unicorn3") for r in ("1", "2", "3")]
     assert {row.model for row in rows} == {"unet"}
     assert rows[0].behind == "" and rows[1].behind.startswith("\N{MINUS SIGN}0.")
+
+
+def test_the_end_table_does_not_cut_between_rows_that_tie(tmp_path: Path) -> None:
+    """Four equal rows are all there, each `1=`; of ten, eight and how many more."""
+    folder = SweepFolder(tmp_path)
+    for _ in range(4):
+        folder.trial(draw=1)
+    assert [row.rank for row in end_table(read_sweep(folder.path))] == ["1="] * 4
+    for _ in range(6):
+        folder.trial(draw=1)
+    rows = end_table(read_sweep(folder.path))
+    assert [row.rank for row in rows] == ["1="] * 8 + [""]
+    assert rows[-1].model == "2 more tie"
 
 
 def test_a_report_on_24_trials_takes_less_than_two_seconds(tmp_path: Path) -> None:
