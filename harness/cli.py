@@ -69,6 +69,7 @@ def sweep(
     harness sweep search_spaces/unicorn.yaml --data phantom --smoke
     harness sweep my.yaml --set train.epochs=100 --trials 40
     """
+    from harness.report.queries import read_sweep
     from harness.sweep.layout import open_home
     from harness.sweep.progress import Screen
     from harness.sweep.run import Request, run_sweep
@@ -81,7 +82,7 @@ def sweep(
         device=device, workers=workers, storage=storage,
     )  # fmt: skip
     outcome = run_sweep(loaded, at, request, screen, lambda generation: write_report(generation, out))
-    print_end(outcome.generation, outcome.report, at, screen.note)
+    print_end(read_sweep(outcome.generation.path), outcome.generation, outcome.report, at, screen.note)
     if outcome.out_of_time:
         screen.note("the time budget is used up; a larger budget.wall (or --set budget.wall=...) continues")
     outcome.raise_for_exit_code()

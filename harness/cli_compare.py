@@ -85,12 +85,12 @@ def compare_text(found: Comparison, width: int) -> str:
 
 
 def _drawn_table(table: Table, width: int) -> str:
-    from harness.cli_text import _drawn, _escaped, _table
+    from harness.cli_text import escaped, table_text, text_table
 
     numeric = [cell.numeric for cell in table.rows[0]]
-    drawn = _table(*map(_escaped, table.columns))
+    drawn = text_table(*map(escaped, table.columns))
     for column, right in zip(drawn.columns, numeric, strict=True):
         column.justify = "right" if right else "left"
     for row in table.rows:
-        drawn.add_row(*(_escaped(cell.text) for cell in row))
-    return _drawn(drawn, width)
+        drawn.add_row(*(escaped(cell.text) for cell in row))
+    return table_text(drawn, width)

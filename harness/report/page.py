@@ -15,13 +15,13 @@ from harness.files import safe_name, write_json, write_text
 from harness.report import details, exports, figures, tables
 from harness.report.advice import advice
 from harness.report.answer import answer, caution_line, cost_line, status_line
-from harness.report.boards import Board, Row, group_boards, yardstick_boards
+from harness.report.boards import Board, group_boards, yardstick_boards
 from harness.report.finalists import finalists
 from harness.report.latex import leaderboard_tex, pivot_tex
 from harness.report.matters import effects_of
 from harness.report.pictures import Picture, sweep_pictures, trial_pictures
 from harness.report.pivot import pivot_table, pivots_of
-from harness.report.queries import Sweep, Trial, read_sweep
+from harness.report.queries import Sweep, Trial
 from harness.report.render import Beside, render_page
 from harness.report.source import reproduced, source_document, source_table
 from harness.report.tables import Links, Table, model_of, trial_name
@@ -47,12 +47,11 @@ class Group:
     not_drawn: tuple[str, ...] = ()  # why a picture of the best run is missing
 
 
-def write_report(generation_folder: Path, out: Path, *, links: Links | None = None) -> Path:
+def write_report(sweep: Sweep, out: Path, *, links: Links | None = None) -> Path:
     """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, pivot.{csv,tex}, figures/. Returns the page.
 
     Works on finished and running sweeps alike; every file is replaced in one step, the page last.
     """
-    sweep = read_sweep(generation_folder)
     folder = out / safe_name(sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
     beside = Beside()
@@ -227,6 +226,3 @@ def _count(value: Any) -> str:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-__all__ = ["Links", "Row", "render", "write_report"]

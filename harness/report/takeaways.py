@@ -135,7 +135,8 @@ def _imbalance(groups: Sequence[Board]) -> Takeaway:
         return Takeaway(claim, False, (f"{NOT_SUPPORTED}: its validation regions hold fewer than two classes.",))
     ratios = {title: max(shares.values()) / min(shares.values()) for title, (_, shares) in told.items()}
     supported = max(ratios.values()) > BALANCED_RATIO
-    first = "Supported." if supported else f"{NOT_SUPPORTED}: the classes have about as many pixels."
+    verdict = "Supported." if max(ratios.values()) > HIGH_RATIO else "Supported, mildly."
+    first = verdict if supported else f"{NOT_SUPPORTED}: the classes have about as many pixels."
     return Takeaway(claim, supported, (first, *(_class_sentence(title, row, s) for title, (row, s) in told.items())))
 
 
@@ -153,7 +154,9 @@ def _shares(row: Row) -> dict[str, float]:
 def _class_sentence(title: str, row: Row, shares: Mapping[str, float]) -> str:
     rare, common = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     ratio = shares[common] / shares[rare]
-    degree = "highly imbalanced" if ratio > HIGH_RATIO else "imbalanced" if ratio > BALANCED_RATIO else "balanced"
+    degree = (
+        "highly imbalanced" if ratio > HIGH_RATIO else "mildly imbalanced" if ratio > BALANCED_RATIO else "balanced"
+    )
     ious = {name: iou for name in shares if (iou := row.scored.scores.get(f"val/iou_{name}")) is not None}
     said = (
         f"{title}: {degree}; {common} has {percent_text(shares[common])} % of the true validation pixels and {rare} "

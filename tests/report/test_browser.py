@@ -59,9 +59,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sides = sides_of(["u003", "u004"], read_sweep(everything.path))
     return {
         "example": EXAMPLE,
-        "full": write_report(everything.path, folder / "reports", links=Links("http://127.0.0.1:5000")),
+        "full": write_report(read_sweep(everything.path), folder / "reports", links=Links("http://127.0.0.1:5000")),
         "compare": write_comparison(compare(sides), folder / "reports")[0],
-        "hostile": write_report(hostile(folder / "hostile").path, folder / "reports"),
+        "hostile": write_report(read_sweep(hostile(folder / "hostile").path), folder / "reports"),
     }
 
 

@@ -244,7 +244,7 @@ def test_the_page_shows_where_they_disagree_and_nothing_is_broken(tmp_path: Path
 def test_the_finalists_stand_on_the_same_regions(tmp_path: Path) -> None:
     """Four regions, each as image, truth and one picture a finalist, with its IoU; without the data, one line."""
     folder, masks = on_disk(tmp_path)
-    page = write_report(folder.path, tmp_path / "out")
+    page = write_report(read_sweep(folder.path), tmp_path / "out")
     parsed = Parsed()
     parsed.feed(page.read_text())
     assert len(parsed.images) == 4 * 4
@@ -255,7 +255,7 @@ def test_the_finalists_stand_on_the_same_regions(tmp_path: Path) -> None:
     iou = scores.score_matrix(np.asarray(region["matrix"]), scores.read_scores(best)[1])["iou"]
     assert ranks[0].endswith(f"IoU {iou:.3f}")
     masks.parents[3].rename(tmp_path / "elsewhere")
-    html = write_report(folder.path, tmp_path / "out").read_text()
+    html = write_report(read_sweep(folder.path), tmp_path / "out").read_text()
     assert html.count("Not drawn: the data of small are no longer at") == 1 and "<img" not in html
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from harness.files import write_json
 from harness.report.page import write_report
+from harness.report.queries import read_sweep
 from tests.report.factory import Cohort, SweepFolder, read_json
 from tests.report.test_page import Page, sentences
 
@@ -22,7 +23,7 @@ RANKS = "Read with care: one seed a run, 1 validation patient, which is few (bel
 
 def told(folder: SweepFolder, out: Path) -> str:
     """The page's words."""
-    page = Page(write_report(folder.path, out).read_text(encoding="utf-8"))
+    page = Page(write_report(read_sweep(folder.path), out).read_text(encoding="utf-8"))
     assert page.balanced
     return sentences(page)
 

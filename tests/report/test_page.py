@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 
 def report(folder: SweepFolder, tmp_path: Path, links: Links | None = None) -> tuple[Path, str, Page]:
-    path = write_report(folder.path, tmp_path / "reports", links=links)
+    path = write_report(read_sweep(folder.path), tmp_path / "reports", links=links)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert page.balanced
@@ -314,9 +314,9 @@ def test_a_report_on_24_trials_takes_less_than_two_seconds(tmp_path: Path) -> No
     folder = SweepFolder(tmp_path)
     for number in range(24):
         folder.trial({"architecture": "unet", "learning_rate": 10.0 ** -(2 + number / 8)}, epochs=[0.5] * 30)
-    write_report(folder.path, tmp_path / "warm")
+    write_report(read_sweep(folder.path), tmp_path / "warm")
     start = time.process_time()
-    write_report(folder.path, tmp_path / "reports")
+    write_report(read_sweep(folder.path), tmp_path / "reports")
     assert time.process_time() - start < 2
 
 

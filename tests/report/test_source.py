@@ -35,7 +35,7 @@ def test_every_item_is_drawn_missing_or_blank_with_the_reason(tmp_path: Path) ->
     pictures.mkdir()
     cv2.imwrite(str(pictures / "curves.png"), np.eye(20, dtype=np.uint8) * 255)
     cv2.imwrite(str(pictures / "confusion.png"), np.full((20, 20), 255, np.uint8))
-    page = write_report(folder.path, tmp_path / "reports")
+    page = write_report(read_sweep(folder.path), tmp_path / "reports")
     rows = read_json(page.parent / "source.json")["rows"]
     assert [(row["item"], row["status"], row["reason"]) for row in rows] == [
         ("curves", "drawn", ""),
@@ -52,7 +52,7 @@ def test_every_item_is_drawn_missing_or_blank_with_the_reason(tmp_path: Path) ->
 def test_an_empty_leaderboard_reproduces_nothing(tmp_path: Path) -> None:
     """The file is written all the same; without a completed run it holds none of the source's results."""
     folder = SweepFolder(tmp_path, space={"name": "small", "reproduces": [item("results", "leaderboard.tex")]})
-    page = write_report(folder.path, tmp_path / "reports")
+    page = write_report(read_sweep(folder.path), tmp_path / "reports")
     (row,) = read_json(page.parent / "source.json")["rows"]
     assert (row["status"], row["reason"]) == ("missing", "no completed run")
 
