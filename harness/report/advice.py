@@ -143,7 +143,5 @@ def _weakest(row: Row) -> tuple[str, float, float] | None:
 def _patients(groups: Sequence[Board]) -> Iterator[Advice]:
     fewest = min((len(board.rows[0].scored.patients) for board in groups), default=FEW_PATIENTS)
     if fewest < FEW_PATIENTS:
-        yield Advice(
-            "Validate on more patients",
-            f"scores rest on {plural(fewest, 'patient')}, so one more could reorder near equals",
-        )
+        resting = f"scores rest on {plural(fewest, 'patient')}, so one more could reorder near equals"
+        yield Advice("Validate on more patients", resting)
