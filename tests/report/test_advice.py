@@ -83,7 +83,7 @@ def test_a_class_far_below_the_mean_is_named_with_its_share(tmp_path: Path) -> N
     assert told["Give rest more weight (sampling, class_weights)"] == (
         f"its IoU is {iou:.3f} in the leader of unicorn3, at 4.8 % of the true pixels"
     )
-    assert told["Validate on more patients"] == "1 patient cannot carry a ranking of near equals"
+    assert told["Validate on more patients"] == "scores rest on 1 patient, so one more could reorder near equals"
 
 
 def test_a_sweep_without_a_completed_run_has_only_failures_to_mend(tmp_path: Path) -> None:
