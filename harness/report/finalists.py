@@ -50,6 +50,7 @@ class Explained:
 
     path: str
     caption: str
+    size_px: tuple[int, int]  # width, height
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,9 @@ def _explained(board: Board, rows: Sequence[Row], beside: Beside) -> tuple[tuple
         content = cv2.imencode(".webp", np.asarray(picture, np.uint8), [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1]
         name = f"gradcam-{board.key}-{place}.webp"
         beside.tiles[name] = content.tobytes()
-        found.append(Explained(f"figures/{name}", f"Grad-CAM of {_named(row)} ({trial_name(row.trial)})"))
+        height_px, width_px = picture.shape[:2]
+        caption = f"Grad-CAM of {_named(row)} ({trial_name(row.trial)})"
+        found.append(Explained(f"figures/{name}", caption, (width_px, height_px)))
     return tuple(found), missing
 
 

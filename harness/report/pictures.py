@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.data.png import BadPng, read_header
 from harness.files import safe_name
 
 # File of a trial -> (its name beside the page, what it shows), in the order of the page. The fixed regions and Grad-CAM
@@ -39,6 +40,15 @@ class Picture:
     source: Path
     path: str
     caption: str
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """(width, height) of a PNG: its place on the page stays free until it is fetched. None where unknown."""
+        try:
+            header = read_header(self.source)
+        except BadPng:
+            return None
+        return header.width_px, header.height_px
 
 
 def trial_pictures(trial_folder: Path, key: str) -> tuple[Picture, ...]:

@@ -34,7 +34,8 @@ class Pivot:
     def title(self) -> str:
         """What the cells hold."""
         picked = "the best of n completed runs" if self._picked else "one completed run each"
-        return f"{metric_text(self.metric)} of each model in each stratum: {picked}"
+        name = metric_text(self.metric)
+        return f"{name[0].upper()}{name[1:]} of each model in each stratum: {picked}"
 
     @property
     def _picked(self) -> bool:
