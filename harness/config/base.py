@@ -146,9 +146,9 @@ def choose_from(name: object, allowed: Iterable[str]) -> str:
     options = sorted({*allowed})
     starting = [option for option in options if len(str(name)) > 2 and option.startswith(str(name))]
     near = starting or difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    start = f"did you mean {near[0]!r}? Choose from" if near else "choose from"
     shown = ", ".join(options[:32]) + (f", ... ({len(options)} in all)" if len(options) > 32 else "")
-    return f"{hint}Choose from {shown}"
+    return f"{start} {shown}"
 
 
 def _message(item: Any, model: type[BaseModel]) -> str:

@@ -73,7 +73,7 @@ def test_an_override_sets_one_value_and_leaves_the_original_alone() -> None:
 def test_a_near_name_is_suggested() -> None:
     """The nearest allowed name comes first, then all of them."""
     assert choose_from("unett", ["unet", "fpn"]) == "did you mean 'unet'? Choose from fpn, unet"
-    assert choose_from("zzz", ["unet", "fpn"]) == "Choose from fpn, unet"
+    assert choose_from("zzz", ["unet", "fpn"]) == "choose from fpn, unet"
 
 
 @given(st.text(max_size=200))
