@@ -12,7 +12,7 @@ help:
 	@echo "make test        install, then all tests"
 	@echo "make test-fast   only the tests that take seconds"
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
-	@echo "make browser     Debian's Chromium where it is missing (as root), then the tests of the pages in it"
+	@echo "make browser     Chromium and pdflatex where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make check       ruff, mypy, import-linter"
 
 sweep: $(INSTALLED)
@@ -29,7 +29,7 @@ mutations: $(INSTALLED)
 	HARNESS_MUTATIONS=10000 $(BIN)/pytest --timeout=1800 tests/config/test_mutations.py
 
 browser: $(INSTALLED)
-	scripts/browser
+	scripts/test-programs
 	$(BIN)/pytest -rs tests/report/test_browser.py
 
 check: $(INSTALLED)
