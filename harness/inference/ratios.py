@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.labels import UNDEFINED
-from harness.scores import YARDSTICK, Matrix, RoiMatrices, Scheme, class_confusion, yardstick_refusal
+from harness.scores import YARDSTICK, Matrix, RoiMatrices, Scheme, yardstick_refusal
 
 Array = NDArray[np.float64]
+PARTS = ("val", "val/non_homogeneous")
+KINDS = ("iou", "dice", "yardstick")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,63 +47,59 @@ def ratios_of(rois: Sequence[RoiMatrices], scheme: Scheme, metric: str) -> Ratio
     ValueError for a metric that is no ratio of counts (a loss) or is of one centre only.
     """
     part, _, name = metric.rpartition("/")
-    if part not in ("val", "val/non_homogeneous"):
+    if part not in PARTS or name.partition("_")[0] not in KINDS:
         raise ValueError(f"{metric} has no counts per patient")
-    mixed = part == "val/non_homogeneous"
+    mixed = part != PARTS[0]
     patients = tuple(sorted({roi.patient for roi in rois}))
-    matrices = {
-        patient: np.sum(
-            [roi.matrix_non_homogeneous if mixed else roi.matrix for roi in rois if roi.patient == patient], axis=0
-        )
+    matrices_PSC = np.stack([
+        np.sum([roi.matrix_non_homogeneous if mixed else roi.matrix for roi in rois if roi.patient == patient], axis=0)
         for patient in patients
-    }
-    return ratios_of_patients(matrices, scheme, name)
+    ])  # fmt: skip
+    found = ratios_of_epochs(matrices_PSC[None], patients, scheme, name)
+    return found[0] if found else None
 
 
-def ratios_of_patients(matrices: dict[str, Matrix], scheme: Scheme, name: str) -> Ratios | None:
-    """The same from one source matrix a patient; `name` is `iou`, `dice_tumor`, `yardstick_stroma`, ..."""
+def ratios_of_epochs(matrices_EPSC: Matrix, patients: tuple[str, ...], scheme: Scheme, name: str) -> tuple[Ratios, ...]:
+    """The same for E epochs of one source matrix a patient; `name` is `iou`, `dice_tumor`, ... Empty where n/a."""
     kind, _, wanted = name.partition("_")
-    if kind == "yardstick":
-        if yardstick_refusal(scheme) is not None:
-            return None
-        classes: tuple[str, ...] = ("tumor", "stroma")
-        counts = [_yardstick_counts(matrix, scheme) for matrix in matrices.values()]
-    elif kind in ("iou", "dice"):
-        classes = scheme.labels.class_names
-        counts = [_class_counts(matrix, scheme, dice=kind == "dice") for matrix in matrices.values()]
-    else:
-        raise ValueError(f"{name} has no counts per patient")
-    table = np.asarray(counts, dtype=np.float64)  # (P, 3, K): hits, sizes, true pixels
-    hits, sizes, truth = table[:, 0], table[:, 1], table[:, 2]
+    if kind == "yardstick" and yardstick_refusal(scheme) is not None:
+        return ()
+    merges = _yardstick_merges(scheme) if kind == "yardstick" else _class_merges(scheme)
+    columns = np.asarray(matrices_EPSC, dtype=np.float64)[..., 1 if scheme.undefined_column else 0 :]
+    truth = np.einsum("epsc,ks->epk", np.asarray(matrices_EPSC, dtype=np.float64), merges.rows)
+    said = np.einsum("epsc,s,kc->epk", columns, merges.counted, merges.columns)
+    hits = np.einsum("epsc,ks,kc->epk", columns, merges.rows, merges.columns)
+    hits, sizes = (hits, truth + said - hits) if kind == "iou" else (2 * hits, truth + said)
     # The yardstick is n/a only where a class is in neither truth nor prediction; the others need truth.
-    there = (sizes if kind == "yardstick" else truth).sum(axis=0) > 0
-    if kind == "yardstick" and not all(there[classes.index(one)] for one in ([wanted] if wanted else classes)):
-        return None
-    keep = [i for i, one in enumerate(classes) if there[i] and wanted in ("", one)]
-    if not keep:
-        return None
-    return Ratios(tuple(matrices), tuple(classes[i] for i in keep), hits[:, keep], sizes[:, keep])
+    there = (sizes if kind == "yardstick" else truth).sum(axis=1).min(axis=0) > 0
+    keep = [i for i, one in enumerate(merges.names) if there[i] and wanted in ("", one)]
+    if not keep or (kind == "yardstick" and len(keep) < (1 if wanted else len(merges.names))):
+        return ()
+    names = tuple(merges.names[i] for i in keep)
+    return tuple(Ratios(patients, names, h[:, keep], s[:, keep]) for h, s in zip(hits, sizes, strict=True))
 
 
-def _class_counts(matrix: Matrix, scheme: Scheme, *, dice: bool) -> list[list[int]]:
-    confusion = class_confusion(matrix, scheme)
-    first = 1 if scheme.undefined_column else 0
-    hits = np.diagonal(confusion, offset=first)
-    truth, said = confusion.sum(axis=1), confusion.sum(axis=0)[first:]
-    if dice:
-        return [(2 * hits).tolist(), (truth + said).tolist(), truth.tolist()]
-    return [hits.tolist(), (truth + said - hits).tolist(), truth.tolist()]
+@dataclass(frozen=True, slots=True)
+class _Merges:
+    """Which source ids and which predicted classes make up each of K classes, as 0 and 1."""
+
+    names: tuple[str, ...]
+    rows: Array  # (K, S)
+    columns: Array  # (K, C), without a column of predicted `undefined`
+    counted: Array  # (S,): source ids whose pixels count at all
 
 
-def _yardstick_counts(matrix: Matrix, scheme: Scheme) -> list[list[int]]:
-    """As `harness.scores.yardstick`, before dividing."""
-    rows = [row for row, source_id in enumerate(scheme.source_ids) if source_id != UNDEFINED]
-    defined, ids = matrix[rows], [scheme.source_ids[row] for row in rows]
-    first = [False] if scheme.undefined_column else []
-    found = []
-    for name in ("tumor", "stroma"):
-        true_rows = np.asarray([source_id in YARDSTICK[name] for source_id in ids])
-        said = np.asarray([*first, *(set(members) <= YARDSTICK[name] for members in scheme.labels.classes.values())])
-        truth = int(defined[true_rows].sum())
-        found.append((2 * int(defined[np.ix_(true_rows, said)].sum()), truth + int(defined[:, said].sum()), truth))
-    return [list(column) for column in zip(*found, strict=True)]
+def _class_merges(scheme: Scheme) -> _Merges:
+    classes = scheme.labels.classes
+    rows = np.array([[float(source_id in ids) for source_id in scheme.source_ids] for ids in classes.values()])
+    return _Merges(scheme.labels.class_names, rows, np.eye(len(classes)), rows.sum(axis=0))
+
+
+def _yardstick_merges(scheme: Scheme) -> _Merges:
+    """As `harness.scores.yardstick`: all ids but 0 count."""
+    names = ("tumor", "stroma")
+    members = [YARDSTICK[name] for name in names]
+    rows = np.array([[float(source_id in ids) for source_id in scheme.source_ids] for ids in members])
+    columns = np.array([[float(set(own) <= ids) for own in scheme.labels.classes.values()] for ids in members])
+    counted = np.array([float(source_id != UNDEFINED) for source_id in scheme.source_ids])
+    return _Merges(names, rows, columns, counted)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from harness.files import safe_name
 from harness.report.queries import Scored, Sweep, Trial
+from harness.report.trust import UNKNOWN, Trust, judged
 
 YARDSTICK = "val/yardstick"
 # Below this many fresh seeds the search run's own score stands, flagged "one seed".
@@ -29,6 +31,7 @@ class Row:
     rank: int | None = None
     tied: bool = False
     behind: float | None = None  # score minus the leader's
+    trust: Trust = UNKNOWN
 
     @property
     def replicated(self) -> bool:
@@ -49,6 +52,7 @@ class Board:
     key: str
     label_maps: tuple[str, ...]
     metric: str
+    minimize: bool
     rows: tuple[Row, ...]
     devices: Mapping[str, int]
     validation_set: str | None = None  # "A", "B", ... where a sweep has several
@@ -76,6 +80,7 @@ class Board:
         return labels if self.validation_set is None else f"{labels}, validation set {self.validation_set}"
 
 
+@lru_cache(maxsize=8)
 def group_boards(sweep: Sweep, *, metric: str | None = None) -> tuple[Board, ...]:
     """One board per comparability group, by the sweep's objective unless another `metric` (to maximise) is asked."""
     names = _set_names(sweep)
@@ -87,6 +92,7 @@ def group_boards(sweep: Sweep, *, metric: str | None = None) -> tuple[Board, ...
     return tuple(sorted(boards, key=lambda board: (board.title, board.key)))
 
 
+@lru_cache(maxsize=4)
 def yardstick_boards(sweep: Sweep) -> tuple[Board, ...]:
     """One board per set of validation pixels, over all label maps, by the yardstick."""
     names = _set_names(sweep)
@@ -111,6 +117,7 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
     cuts = result.get("lr_cuts")
     found = [
         f"tied at {row.rank}" if row.tied else None,
+        "not told from the first" if row.trust.told_apart is False and row.rank != 1 else None,
         seeds_flag(row),
         "not trained here" if row.trial.external else None,
         "baseline" if row.trial.baseline else None,
@@ -179,10 +186,20 @@ def _board(
         key=key,
         label_maps=label_maps,
         metric=metric,
-        rows=rank(rows, minimize=minimize),
+        minimize=minimize,
+        rows=_trusted(rank(rows, minimize=minimize), metric, minimize),
         devices=dict(devices),
         validation_set=set_names.get(_scored(trials[0]).pixels),
     )
+
+
+def _trusted(rows: Sequence[Row], metric: str, minimize: bool) -> tuple[Row, ...]:
+    """The rows with what may be said of their scores, given that the first of them leads."""
+    ranked = [row for row in rows if row.rank is not None]
+    runs = [[_scored(trial) for trial in (row.replicates if row.replicated else (row.trial,))] for row in ranked]
+    trusts = judged(runs, metric, minimize=minimize)
+    found = [_with(row, trust=trust) for row, trust in zip(ranked, trusts, strict=True)]
+    return (*found, *(row for row in rows if row.rank is None))
 
 
 def _row(trial: Trial, replicates: Sequence[Trial], metric: str) -> Row:

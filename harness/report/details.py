@@ -13,10 +13,12 @@ from harness.config.palette import class_colours, hex_colour
 from harness.report.boards import Board, Row
 from harness.report.queries import STATES, Sweep
 from harness.report.tables import Cell, Links, Table, model_of, number, relative_url, setting_of, trial_name
+from harness.report.trust import class_interval
 from harness.report.wording import (
     ABSENT,
     count_text,
     duration_text,
+    interval_text,
     listed,
     metric_text,
     million_text,
@@ -45,8 +47,8 @@ def per_class_table(board: Board, row: Row) -> Table:
                 Cell(name, swatch=hex_colour(colours[name]), note=None if pixels else "no pixel in the truth"),
                 number(pixels, count_text(pixels)),
                 number(pixels / total if total else None, percent_text(pixels / total if total else None)),
-                number(iou, score_text(iou), bar=iou),
-                number(dice, score_text(dice), bar=dice),
+                number(iou, score_text(iou), bar=iou, note=_interval(row, f"val/iou_{name}")),
+                number(dice, score_text(dice), bar=dice, note=_interval(row, f"val/dice_{name}")),
                 number(mixed, score_text(mixed)),
                 *(number(v, score_text(v)) for v in (other.scores.get(f"val/iou_{name}") for other in next_rows)),
             )
@@ -57,9 +59,16 @@ def per_class_table(board: Board, row: Row) -> Table:
         caption=f"By class, {board.title}: {model_of(row.trial)}",
         columns=("Class", "True pixels", "Share, %", "IoU", "Dice", "IoU in mixed cells", *ordinals),
         rows=tuple(rows),
-        note="Mixed cells: squares of 128 µm that hold at least two source labels. Absent classes are n/a "
-        "and left out of the macro mean." + (f" Next on the board: {others}." if next_rows else ""),
+        note="Small print: 95 % intervals over patients; none for a class of one patient. Mixed cells: squares of "
+        "128 µm that hold at least two source labels. Absent classes are n/a and left out of the macro mean."
+        + (f" Next on the board: {others}." if next_rows else ""),
     )
+
+
+def _interval(row: Row, metric: str) -> str | None:
+    """Of the search run; a mean over seeds has none for single classes."""
+    found = None if row.replicated else class_interval(row.scored, metric)
+    return None if found is None else interval_text(found.low, found.high)
 
 
 def per_centre_table(board: Board, row: Row) -> Table:

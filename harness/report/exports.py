@@ -7,14 +7,16 @@ import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.report.boards import Board, flags, group_boards, yardstick_boards
+from harness.report.boards import Board, Row, flags, group_boards, yardstick_boards
 from harness.report.notes import notes
 from harness.report.pivot import Pivot, pivot_rows
 from harness.report.queries import Sweep
 from harness.report.tables import model_of, score_head, setting_of, shown_scores, trial_name
+from harness.report.trust import intervals_of
 from harness.report.wording import ABSENT, difference_text, metric_text, score_text
 
 SCHEMA = "harness.leaderboard/1"
@@ -41,11 +43,13 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "trial": trial.uid,
                 "replicate_of": trial.replicate_of,
                 "external": trial.external,
+                "adopted_from": trial.adopted_from,
                 "stratum": trial.stratum,
                 "seed": trial.seed,
                 "parameters": dict(trial.parameters),
                 "scores": {name.removeprefix("val/"): value for name, value in scores.items()},
-                "intervals": None,
+                "intervals": intervals_of(trial.scored) if trial.scored else None,
+                "trust": asdict(own[1].trust) if own else None,
                 "support": dict(trial.scored.support) if trial.scored else None,
                 "state": trial.state,
                 "flags": list(flags(own[1], sweep)) if own else [trial.cause] if trial.cause else [],
@@ -83,11 +87,11 @@ def leaderboard_csv(document: Mapping[str, Any]) -> str:
 
 
 def pivot_csv(pivots: Sequence[Pivot]) -> str:
-    """The rows of `pivot_rows`; intervals are empty until there are any."""
+    """The rows of `pivot_rows`."""
     rows = [row for found in pivots for row in pivot_rows(found)]
     stream = io.StringIO()
     writer = csv.writer(stream)
-    writer.writerow(["model", "labels", "patches", "metric", "score", "interval", "n", "seeds"])
+    writer.writerow(["model", "labels", "patches", "metric", "score", "low", "high", "n", "seeds"])
     writer.writerows([_safe(value) for value in row.values()] for row in rows)
     return stream.getvalue()
 
@@ -121,20 +125,27 @@ def board_title(board: Board) -> str:
 def plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     """A board's heads and rows as plain text, for Markdown and LaTeX."""
     shown = shown_scores(board)
-    heads = ["Rank", "Model", "Run", "Setting", *map(score_head, shown), "Δ", "Seeds"]
+    heads = ["Rank", "Model", "Run", "Setting", score_head(shown[0]), "95 %", *map(score_head, shown[1:]), "Δ", "Seeds"]
     rows = [
         [
             ABSENT if row.rank is None else str(row.rank),
             model_of(row.trial),
             trial_name(row.trial),
             setting_of(row.trial, sweep, labels=board.by_yardstick) or ABSENT,
-            *(score_text(row.scores.get(name)) for name in shown),
+            score_text(row.scores.get(shown[0])),
+            _interval(row),
+            *(score_text(row.scores.get(name)) for name in shown[1:]),
             difference_text(row.behind) if row.behind else ABSENT,
             ABSENT if row.trial.external else str(len(row.replicates)) if row.replicated else "1",
         ]
         for row in board.rows
     ]
     return heads, rows
+
+
+def _interval(row: Row) -> str:
+    found = row.trust.interval
+    return ABSENT if found is None else f"{found.low:.3f}{ABSENT}{found.high:.3f}"
 
 
 def _safe(cell: object) -> object:

@@ -15,7 +15,7 @@ PREAMBLE = r"% Needs \usepackage[T1]{fontenc}, \usepackage{array} and \usepackag
 # A float cannot break over pages, and names may take four lines: 60 of them fill a page.
 MOST_ROWS = 15
 # Widths of the columns of words, in shares of the text's width; numbers take what they need.
-_MODEL, _RUN, _SETTING = 0.16, 0.15, 0.12
+_MODEL, _RUN, _SETTING = 0.13, 0.11, 0.09
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -101,7 +101,8 @@ def _pivot_cell(found: Pivot, model: str, column: tuple[str, str]) -> str:
         return "--"
     score, note = cell_words(cell)
     shown = rf"\textbf{{{tex(score)}}}" if cell.best else tex(score)
-    return rf"{shown} {{\scriptsize ({tex(note)})}}"
+    parts = [shown, *(rf"\scriptsize {tex(part)}" for part in note.split("; "))]
+    return r"\shortstack[r]{" + r"\\".join(parts) + "}"
 
 
 def _words(share: float) -> str:
@@ -115,7 +116,7 @@ def _line(cells: Sequence[str]) -> str:
 def _table(caption: str, columns: str, heads: Sequence[str], lines: Sequence[str]) -> str:
     return "\n".join([
         r"\begin{table}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{2.5pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
         rf"\caption{{{tex(caption)}}}",
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",

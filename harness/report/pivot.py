@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.inference.intervals import Interval
 from harness.report.boards import YARDSTICK, Board, Row, group_boards
 from harness.report.queries import Sweep
 from harness.report.tables import Cell, Table, model_of, number
@@ -19,6 +20,7 @@ class PivotCell:
     picked_from: int  # completed search runs of this model in this stratum
     seeds: int  # fresh ones that the score is a mean over; 1 for the search run itself
     best: bool  # of its column
+    interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Pivot:
         single = all(cell.seeds == 1 for cell in self.cells.values())
         means = "Each is one seed" if single else "Some are means over fresh seeds, named so"
         picked = ", picked on the validation patients" if self._picked else ""
-        return f"{means}{picked}; intervals are not computed yet. Bold: best of its column."
+        return f"{means}{picked}. Below: 95 % interval over patients. Bold: best of its column."
 
 
 def pivots_of(sweep: Sweep) -> tuple[Pivot, ...]:
@@ -75,6 +77,7 @@ def pivot(boards: Sequence[Board]) -> Pivot | None:
             picked_from=len(rows),
             seeds=len(rows[0].replicates) if rows[0].replicated else 1,
             best=rows[0].rank == leaders[column],
+            interval=rows[0].trust.interval,
         )
         for (model, column), rows in found.items()
     }
@@ -91,7 +94,7 @@ def pivot_table(found: Pivot) -> Table:
 
 
 def pivot_rows(found: Pivot) -> list[dict[str, object]]:
-    """One row per cell, for scripts; `interval` is null until there is one."""
+    """One row per cell, for scripts; `low` and `high` are of the 95 % interval over patients."""
     return [
         {
             "model": model,
@@ -99,7 +102,8 @@ def pivot_rows(found: Pivot) -> list[dict[str, object]]:
             "patches": patches,
             "metric": found.metric,
             "score": cell.score,
-            "interval": None,
+            "low": cell.interval.low if cell.interval else None,
+            "high": cell.interval.high if cell.interval else None,
             "n": cell.picked_from,
             "seeds": cell.seeds,
         }
@@ -110,9 +114,11 @@ def pivot_rows(found: Pivot) -> list[dict[str, object]]:
 
 
 def cell_words(cell: PivotCell) -> tuple[str, str]:
-    """`("0.713", "n = 7, 3 seeds")`."""
-    parts = [f"n = {cell.picked_from}", f"{cell.seeds} seeds" if cell.seeds > 1 else ""]
-    return score_text(cell.score), ", ".join(part for part in parts if part)
+    """`("0.713", "0.62 to 0.81; n = 7, 3 seeds")`: two digits, since a pivot is narrow."""
+    known = cell.interval
+    interval = "" if known is None else f"{known.low:.2f} to {known.high:.2f}; "
+    seeds = f", {cell.seeds} seeds" if cell.seeds > 1 else ""
+    return score_text(cell.score), f"{interval}n = {cell.picked_from}{seeds}"
 
 
 def _cell(cell: PivotCell | None) -> Cell:

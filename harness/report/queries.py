@@ -84,6 +84,7 @@ class Trial:
     environment: Mapping[str, Any]
     scored: Scored | None  # only for COMPLETE trials whose matrices could be read
     external: str | None = None  # the name that `harness score` was given
+    adopted_from: str | None = None  # the trial folder of another generation that this one was taken from
 
     @property
     def device(self) -> str | None:
@@ -92,7 +93,8 @@ class Trial:
         return str(found) if found else None
 
 
-@dataclass(frozen=True, slots=True)
+# One sweep is read once, and equal to itself alone: its boards are kept by that.
+@dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
     """One generation of a sweep."""
 
@@ -230,6 +232,7 @@ def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
         environment=_optional(folder.environment, problems) or {} if scored else {},
         scored=scored,
         external=said.get("external"),
+        adopted_from=said.get("adopted_from"),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.inference.intervals import MIN_PATIENTS
 from harness.report.boards import YARDSTICK, Board, Row, flags, group_boards, seeds_flag
 from harness.report.notes import LEGEND, REFERENCE, notes, own_notes, shared_notes
 from harness.report.queries import Sweep, Trial
@@ -16,6 +17,7 @@ from harness.report.wording import (
     MODEL_KEYS,
     difference_text,
     duration_text,
+    interval_text,
     listed,
     metric_text,
     model_text,
@@ -127,6 +129,10 @@ def board_note(board: Board, sweep: Sweep) -> str:
     absent = () if board.by_yardstick else _absent(board)
     if absent:
         said.append(f"Without a true pixel, and so left out of the means: {listed(absent)}.")
+    if any(row.trust.interval for row in board.rows):
+        said.append("Small print: 95 % intervals over patients, of the difference paired by patient.")
+    if any(row.trust.interval and row.trust.told_apart is None for row in board.rows):
+        said.append(f"With fewer than {MIN_PATIENTS} patients nobody can be told from the leader.")
     if any(row.tied for row in board.rows):
         said.append("Rows with exactly equal scores share a rank.")
     if any(row.score is None for row in board.rows):
@@ -237,7 +243,7 @@ def _board_row(
         Cell(model_of(trial), note=trial_name(trial), href=run or folder, note_href=folder),
         Cell(setting_of(trial, sweep, labels=board.by_yardstick) or ABSENT),
         number(row.score, score_text(row.score), note=_beside_score(row, board)),
-        number(row.behind, difference_text(row.behind) if row.rank != 1 else ABSENT),
+        number(row.behind, difference_text(row.behind) if row.rank != 1 else ABSENT, note=_gap_text(row)),
         _seeds_cell(row),
         number(None, ABSENT) if trial.external else number(seconds, duration_text(seconds), note=epochs),
         Cell("", tags=own, note=own_notes(trial, shared)),
@@ -245,10 +251,17 @@ def _board_row(
 
 
 def _beside_score(row: Row, board: Board) -> str:
-    """The small print under a score: its spread over seeds, and the scores that go with it."""
-    spread = [] if row.seed_sd is None else [f"± {row.seed_sd:.3f} SD"]
+    """The small print under a score: its interval, its spread over seeds, and the scores that go with it."""
+    known = row.trust.interval
+    spread = [] if known is None else [interval_text(known.low, known.high)]
+    spread += [] if row.seed_sd is None else [f"± {row.seed_sd:.3f} SD"]
     others = [f"{score_head(name)} {score_text(row.scores.get(name))}" for name in shown_scores(board)[1:]]
     return ", ".join([*spread, *others])
+
+
+def _gap_text(row: Row) -> str | None:
+    gap = row.trust.gap
+    return None if gap is None or row.rank == 1 else interval_text(gap.low, gap.high, signed=True)
 
 
 def _seeds_cell(row: Row) -> Cell:

@@ -25,6 +25,12 @@ def difference_text(value: float | None) -> str:
     return f"{value:+.3f}".replace("-", MINUS) if abs(value) >= 0.0005 else "0.000"
 
 
+def interval_text(low: float, high: float, *, signed: bool = False) -> str:
+    """`0.495 to 0.716`, which no line breaks; with signs for a difference."""
+    text = difference_text if signed else score_text
+    return f"{text(low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{text(high)}"
+
+
 def percent_text(share: float | None) -> str:
     """One digit after the point, without the sign."""
     return NOT_AVAILABLE if share is None else f"{100 * share:.1f}"

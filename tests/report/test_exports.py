@@ -26,7 +26,7 @@ def small(tmp_path: Path) -> Sweep:
 
 
 def test_leaderboard_json_has_one_row_per_trial_and_ranks_only_search_runs(tmp_path: Path) -> None:
-    """Replicates, pruned and failed trials have rank null; intervals are null until there are any."""
+    """Replicates, pruned and failed trials have rank null; their trust is null, intervals are of every scored run."""
     document = leaderboard(small(tmp_path), tmp_path)
     rows = {row["trial"]: row for row in document["rows"]}
     assert document["schema"] == "harness.leaderboard/1"
@@ -36,10 +36,13 @@ def test_leaderboard_json_has_one_row_per_trial_and_ranks_only_search_runs(tmp_p
     assert rows["r102"]["replicate_of"] == "top" and rows["r102"]["group"] == rows["top"]["group"]
     assert rows["cut"]["group"] is None and rows["cut"]["scores"] == {}
     assert rows["broken"]["flags"] == ["nan"]
-    assert {row["intervals"] for row in rows.values()} == {None}
+    low, high = rows["top"]["intervals"]["iou"]
+    assert low < rows["top"]["scores"]["iou"] < high
+    assert rows["cut"]["intervals"] is None and rows["r101"]["trust"] is None
+    assert rows["top"]["trust"]["gap"] is None and rows["top"]["trust"]["told_apart"] is None
     assert set(rows["top"]) == {
-        "group", "rank", "trial", "replicate_of", "external", "stratum", "seed", "parameters", "scores", "intervals",
-        "support", "state", "flags", "notes", "lr_cuts", "folder", "run_id",
+        "group", "rank", "trial", "replicate_of", "external", "adopted_from", "stratum", "seed", "parameters", "scores",
+        "intervals", "trust", "support", "state", "flags", "notes", "lr_cuts", "folder", "run_id",
     }  # fmt: skip
 
 

@@ -68,7 +68,12 @@ def test_a_pivot_cell_is_the_best_run_and_says_of_how_many(tmp_path: Path) -> No
     (line,) = [line for line in pivot_tex(pivots_of(sweep)[:1]).splitlines() if line.startswith("unet")]
     cells = [cell.strip() for cell in line.removesuffix(r" \\").split(" & ")]
     assert len(scores) == 2
-    assert cells[0] == "unet" and cells[1] == "--" and cells[3] == rf"\textbf{{{best:.3f}}} {{\scriptsize (n = 2)}}"
+    assert cells[0] == "unet" and cells[1] == "--"
+    uid = next(uid for uid, value in scores.items() if value == best)
+    row = next(row for board in group_boards(sweep) for row in board.rows if row.trial.uid == uid)
+    assert row.trust.interval is not None
+    interval = f"{row.trust.interval.low:.2f} to {row.trust.interval.high:.2f}"
+    assert cells[3] == rf"\shortstack[r]{{\textbf{{{best:.3f}}}\\\scriptsize {interval}\\\scriptsize n = 2}}"
 
 
 def test_the_heads_of_a_pivot_span_the_columns_of_their_label_map(tmp_path: Path) -> None:

@@ -108,15 +108,19 @@ def test_tables_are_named_and_their_heads_are_heads(tmp_path: Path) -> None:
 
 
 def test_the_answer_names_winner_margin_and_caveat(tmp_path: Path) -> None:
-    """Best by the yardstick, best of each group, and that it is one seed without an interval."""
+    """Best of each group with its interval, and that it is one seed."""
     folder = SweepFolder(tmp_path)
     folder.trial({"architecture": "unet"}, error=0.1)
     folder.trial({"architecture": "unet_plain"}, error=0.5)
     _, _, page = report(folder, tmp_path)
     text = sentences(page)
-    assert re.search(r"For unicorn3, unet \(unicorn3 #1\) leads with IoU 0\.\d{3}, 0\.\d{3} ahead of unet_plain", text)
+    assert re.search(
+        r"For unicorn3, unet \(unicorn3 #1\) leads with IoU 0\.\d{3} "
+        r"\(95 % interval 0\.\d{3}\sto\s[01]\.\d{3}\), 0\.\d{3} ahead",
+        text,
+    )
     assert "one seed a run" in text and "3 validation patients, which is few (below 15)" in text
-    assert "no interval yet" in text
+    assert "without the luck of the pick IoU 0." in text
 
 
 def test_a_single_trial_wins_against_nobody(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""What may be said of the scores on a board: intervals over patients, and who cannot be told from the leader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.files import read_json
+from harness.inference.intervals import Interval, Spread, difference, interval, mean_over_seeds, spread_of
+from harness.inference.ratios import KINDS, Ratios, ratios_of, ratios_of_epochs
+from harness.inference.selection import Selection, corrected_winner
+from harness.inference.simultaneous import against_leader
+from harness.report.queries import DOCUMENT_ERRORS, Scored, Trial
+
+# Trials that come into question as winners when the picking is repeated; others are never picked.
+MOST_CANDIDATES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Of one row; None where it cannot be computed (one patient, a score that is no ratio of counts, ...)."""
+
+    interval: Interval | None = None  # of the score
+    gap: Interval | None = None  # of the score minus the leader's, paired by patient
+    told_apart: bool | None = None  # from the leader, knowing that it was picked; None below six patients
+    p_value: float | None = None  # of being equal to the leader, adjusted for all pairs of the board
+    first: float | None = None  # probability of rank 1 when the patients are drawn again
+
+
+UNKNOWN = Trust()
+
+
+def judged(runs: Sequence[Sequence[Scored]], metric: str, *, minimize: bool) -> tuple[Trust, ...]:
+    """The ranked rows of one board, the leader first; a row is one run, or the replicates whose mean it is."""
+    spreads = [_spread(of_row, metric) for of_row in runs]
+    known = [spread for spread in spreads if spread is not None]
+    leader = spreads[0] if spreads else None
+    if leader is None:
+        return tuple(UNKNOWN if spread is None else Trust(interval(spread)) for spread in spreads)
+    against = iter(against_leader(known, minimize=minimize))
+    found = []
+    for place, spread in enumerate(spreads):
+        if spread is None:
+            found.append(UNKNOWN)
+            continue
+        said = next(against)
+        gap = difference(spread, leader) if place else None
+        found.append(Trust(interval(spread), gap, said.told_apart, said.p_value, said.first))
+    return tuple(found)
+
+
+def class_interval(scored: Scored, metric: str) -> Interval | None:
+    """The interval of one score of one run."""
+    spread = _spread([scored], metric)
+    return None if spread is None else interval(spread)
+
+
+def intervals_of(scored: Scored) -> dict[str, list[float]]:
+    """{score without `val/`: [low, high]} of a run, for every score over all patients that has one."""
+    found = {}
+    for kind in KINDS:
+        counts = ratios_of(scored.rois, scored.scheme, f"val/{kind}")
+        if counts is None:
+            continue
+        parts = {kind: counts, **{f"{kind}_{name}": counts.of_class(name) for name in counts.classes}}
+        for name, part in parts.items():
+            if (spread := spread_of(part)) is not None:
+                known = interval(spread)
+                found[name] = [known.low, known.high]
+    return found
+
+
+def selection_of(trials: Sequence[Trial], metric: str, *, minimize: bool) -> Selection | None:
+    """The winner among trained trials of one board at all their epochs, corrected; None where it cannot be.
+
+    `trials`: best first; the first MOST_CANDIDATES come into question.
+    """
+    part, _, name = metric.rpartition("/")
+    if part != "val":  # the matrices of every epoch are of all pixels
+        return None
+    candidates: list[Ratios] = []
+    for trial in trials[:MOST_CANDIDATES]:
+        candidates += _epochs(trial, name)
+    shapes = {(one.patients, one.classes) for one in candidates}
+    return corrected_winner(candidates, minimize=minimize) if len(shapes) == 1 else None
+
+
+def _epochs(trial: Trial, name: str) -> tuple[Ratios, ...]:
+    """The counts of every epoch of a trial; of its best one alone where the others were not kept."""
+    scored = trial.scored
+    assert scored is not None
+    try:
+        epochs = read_json(trial.folder / "scores.json")["epochs"]
+        patients = tuple(sorted(epochs[0]["patients"]))
+        matrices = np.asarray([[epoch["patients"][one] for one in patients] for epoch in epochs], dtype=np.int64)
+    except DOCUMENT_ERRORS:
+        best = ratios_of(scored.rois, scored.scheme, f"val/{name}")
+        return () if best is None else (best,)
+    return ratios_of_epochs(matrices, patients, scored.scheme, name)
+
+
+def _spread(runs: Sequence[Scored], metric: str) -> Spread | None:
+    spreads = [_spread_of_run(run, metric) for run in runs]
+    known = [spread for spread in spreads if spread is not None]
+    if len(known) < len(runs):
+        return None
+    return known[0] if len(known) == 1 else mean_over_seeds(known)
+
+
+def _spread_of_run(run: Scored, metric: str) -> Spread | None:
+    try:
+        counts = ratios_of(run.rois, run.scheme, metric)
+    except ValueError:  # such as a loss
+        return None
+    return None if counts is None else spread_of(counts)
