@@ -99,11 +99,14 @@ def plan(
 ) -> None:  # fmt: skip
     """Count what a sweep would train, and estimate hours, disk and memory from a few timed steps.
 
+    Of a sweep that ran before, it says what an edit changes, and which finished trials are kept.
+
     \b
     harness plan search_spaces/unicorn.yaml
     harness plan quickstart --json
     """
     from harness.execute.devices import workplaces
+    from harness.sweep.changes import change_of
     from harness.sweep.layout import open_home
     from harness.sweep.plan import plan as make_plan
     from harness.sweep.prepare import prepare_data
@@ -114,7 +117,8 @@ def plan(
     at = open_home(home)
     places = workplaces(device, workers, stores=at.stores)
     prepared = prepare_data(loaded, at, screen)
-    made = make_plan(loaded, prepared, screen, device=places[0].device, slots=len(places))
+    change = change_of(at.sweep(loaded.name), loaded, prepared)
+    made = make_plan(loaded, prepared, screen, change, device=places[0].device, slots=len(places))
     if as_json:
         click.echo(json.dumps(made.document, indent=1))
         return

@@ -15,6 +15,7 @@ from harness.data.check import KINDS, Checked, Defect
 from harness.data.relations import notice_lines
 from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
 from harness.report.wording import duration_text, plural
+from harness.sweep.changes import plan_lines
 
 if TYPE_CHECKING:
     from harness.report.queries import Sweep
@@ -26,19 +27,23 @@ STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
     """The plan as a table per question."""
-    strata = text_table("stratum", "combinations", "trials", numbers=2)
+    strata = text_table("stratum", "combinations", "trials", "done", numbers=3)
     for row in document["strata"]:
-        strata.add_row(row["name"], f"{row['combinations']:,}", f"{row['trials']:,}")
+        strata.add_row(row["name"], *(f"{row[key]:,}" for key in ("combinations", "trials", "done")))
     patches = text_table("patch px", "input px", "train", "validation", numbers=4)
     for row in document["patches"]:
         patches.add_row(*(f"{row[key]:,}" for key in ("patch_px", "input_px", "train", "validation")))
     estimate = document["estimate"]
     lines = [f"timed: {line}" for line in timed]
     lines.append(
-        f"{document['trials']:,} trials: about {_hours(estimate['hours'])} on {slots} x {device} without pruning or "
-        f"early stopping, {_size(estimate['disk_bytes'])} of disk, {_size(estimate['memory_bytes'])} of memory"
+        f"{document['to_train']:,} trials to train: about {_hours(estimate['hours'])} on {slots} x {device} without "
+        f"pruning or early stopping, {_size(estimate['disk_bytes'])} of disk, "
+        f"{_size(estimate['memory_bytes'])} of memory"
+        if document["to_train"]
+        else "nothing is left to train; a larger budget (--trials) may bring new combinations"
     )
-    return "\n".join([table_text(strata), "patches before the filter:", table_text(patches), *lines])
+    changed = plan_lines(document["change"]) if document["change"] else []
+    return "\n".join([*changed, table_text(strata), "patches before the filter:", table_text(patches), *lines])
 
 
 def status_text(document: Mapping[str, Any]) -> str:

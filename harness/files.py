@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,18 @@ def written_aside(path: Path) -> Iterator[Path]:
         fsync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that there is no space (or quota, or allowed file size) left."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if "database or disk is full" in str(seen):  # SQLite, through whoever asked it
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -52,7 +52,7 @@ class Document:
         where = self.source if line is None else f"{self.source}:{line}"
         keys = ".".join(str(part) for part in path)
         # Keys and values come from the file: "\e[31m" in one would colour the terminal, "\n" would make two lines.
-        return _visible(f"{where}: {keys}: {message}" if keys else f"{where}: {message}")
+        return visible(f"{where}: {keys}: {message}" if keys else f"{where}: {message}")
 
 
 def load_yaml(path: Path) -> Document:
@@ -242,9 +242,9 @@ def _line_of_a_collection_key(node: Any) -> int | None:
 
 
 def _first_line(text: str | None) -> str:
-    return _visible((text or "unreadable").strip().splitlines()[0][:200])
+    return visible((text or "unreadable").strip().splitlines()[0][:200])
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Control characters as they are written in YAML: the escape character as \\x1b."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -49,6 +49,11 @@ class SplitRule(Frozen):
 
 PHANTOM = "phantom"  # as `root`
 
+# Of the space, but of no influence on what is computed: a change of these makes no generation.
+NOT_COMPUTED = frozenset(
+    {"name", "budget", "on_failure", "timeout", "replicate", "claims", "references", "reproduces", "export"}
+)
+
 
 class PhantomSettings(Frozen):
     """The synthetic cohort that `root: phantom` stands for; see `harness data synth`."""
@@ -153,6 +158,18 @@ class Replicate(Frozen):
     seeds: tuple[int, ...] = (101, 102, 103)
 
 
+class OnFailure(Frozen):
+    """What follows when a trial ends badly, by cause. `record`: it counts as failed, the sweep goes on."""
+
+    lost: Literal["resume", "record", "stop"] = "resume"  # its worker died or fell silent
+    out_of_memory: Literal["halve", "record", "stop"] = "halve"  # trained again with its batch in twice as many parts
+    nan: Literal["record", "stop"] = "record"
+    error: Literal["record", "stop"] = "record"
+    timeout: Literal["record", "stop"] = "record"
+    data: Literal["record", "stop"] = "stop"
+    refused: Literal["record", "stop"] = "stop"
+
+
 class Reference(Frozen):
     """A published result: printed beside ours, never ranked."""
 
@@ -190,6 +207,8 @@ class SearchSpace(Frozen):
     method: Literal["tpe", "random", "grid"] = "tpe"
     budget: Budget = Budget()
     prune: Prune = Prune()
+    on_failure: OnFailure = OnFailure()
+    timeout: Duration | None = None  # of training, per trial, added up over its attempts
     replicate: Replicate | None = None
     claims: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -223,8 +242,7 @@ class SearchSpace(Frozen):
     @property
     def key(self) -> str:
         """Hash of what is computed: equal keys belong to one generation. Names and budgets are not part of it."""
-        apart = {"name", "budget", "replicate", "claims", "references", "reproduces", "export"}
-        dumped = self.model_dump(mode="json", exclude=apart)
+        dumped = self.model_dump(mode="json", exclude=set(NOT_COMPUTED))
         return fingerprint(without_places({**dumped, "data": {**dumped["data"], "root": None}}))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from harness.config.base import Frozen
 from harness.config.imported import ImportedPart, is_import, without_places
@@ -81,6 +81,15 @@ class TrainSpec(Frozen):
     sampling: Literal["uniform", "balanced"] = "uniform"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     monitor: str = "val/iou"  # what plateau and early stopping watch
+    accumulate: Positive = 1  # parts that a batch is trained in, one after the other, for one optimiser step
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `accumulate` where batches are whole: a spec keeps the fingerprint it had before there were parts."""
+        dumped: dict[str, Any] = dump(self)
+        if dumped.get("accumulate") == 1:
+            del dumped["accumulate"]
+        return dumped
 
     @property
     def loss_terms(self) -> dict[str, float] | ImportedPart:

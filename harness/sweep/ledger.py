@@ -42,6 +42,8 @@ class Record(Frozen):
     pruned_epoch: int | None = None
     created: str
     finished: str | None = None
+    halved: int = 0  # how often its batch was cut into twice as many parts, for want of memory
+    adopted_from: str | None = None  # `g1/trials/<uid>`: trained there, kept here (see harness.sweep.adopt)
 
     @property
     def is_final(self) -> bool:
@@ -83,6 +85,25 @@ def objectives(folder: TrialFolder) -> dict[int, float]:
             if event["event"] == "epoch" and isinstance(value, float) and math.isfinite(value):
                 reported[int(event["epoch"])] = value
     return reported
+
+
+def completed(record: Record, folder: TrialFolder) -> Record:
+    """The record of a trial whose result was accepted; a result without a finite objective is a failure."""
+    result = read_json(folder.result)
+    value, metric = result["objective"]["value"], result["objective"]["metric"]
+    accepted = read_json(folder.manifest)["attempt"]
+    update: dict[str, Any] = {"accepted_attempt": accepted, "finished": now(), "pruned_epoch": None}
+    if value is None or not math.isfinite(value):
+        update |= {"state": "failed", "cause": "nan", "message": f"{metric} has no finite value"}
+    else:
+        update |= {"state": "complete", "value": value, "cause": None, "message": None}
+    return record.model_copy(update=update)
+
+
+def seconds_trained(folder: TrialFolder) -> float:
+    """Of all epochs of all attempts."""
+    events = (event for attempt in folder.attempts() for event in attempt.read_events())
+    return sum(float(event["seconds"]) for event in events if event["event"] == "epoch")
 
 
 def as_past(record: Record, path: Path) -> Past:

@@ -12,6 +12,7 @@ from harness.config.knobs import label_of
 from harness.config.space import SearchSpace
 from harness.config.spec import Cut, TrialSpec
 from harness.data.patches import store_bytes, validation_cut
+from harness.sweep.changes import Change, change_document
 from harness.sweep.prepare import Prepared, Steps
 
 # Per trial beside weights: matrices, predictions, figures, events (measured on the quickstart: about 1 MB).
@@ -32,22 +33,25 @@ class Plan:
     timed: tuple[str, ...]
 
 
-def plan(space: SearchSpace, prepared: Prepared, steps: Steps, *, device: str, slots: int) -> Plan:
-    """Count combinations, trials and patches; time a few steps and extrapolate to the whole sweep."""
+def plan(space: SearchSpace, prepared: Prepared, steps: Steps, change: Change, *, device: str, slots: int) -> Plan:
+    """Count combinations, trials and patches; time a few steps and extrapolate to all trials that are not done yet."""
     strata: list[dict[str, Any]] = []
     for stratum in strata_of(space):
         count = sum(1 for _ in combinations(space, stratum))
         trials = space.budget.trials if open_ranges(space) else min(space.budget.trials, count)
-        strata.append({"name": stratum.name, "combinations": count, "trials": trials})
+        done = change.done[stratum.name]
+        strata.append({"name": stratum.name, "combinations": count, "trials": max(trials, done), "done": done})
     specs = _examples(space, prepared)
     patches = [_patch_counts(cut, prepared) for cut in dict.fromkeys(spec.dataset.cut for spec in specs)]
-    total = sum(row["trials"] for row in strata)
-    timed, estimate = _estimate(specs, patches, prepared, steps, trials=total, device=device, slots=slots)
+    total, done = (sum(row[key] for row in strata) for key in ("trials", "done"))
+    timed, estimate = _estimate(specs, patches, prepared, steps, trials=total - done, device=device, slots=slots)
     document = {
         "schema": "harness.plan/1",
         "name": space.name,
         "strata": strata,
         "trials": total,
+        "to_train": total - done,
+        "change": change_document(change),
         "patches": patches,
         "estimate": estimate,
     }

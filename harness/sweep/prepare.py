@@ -105,12 +105,16 @@ def refuse_missing_root(data: DataSource) -> None:
         layout_of(Path(data.root).expanduser().resolve())
 
 
+def generation_key(space: SearchSpace, prepared: Prepared) -> str:
+    """Hash of what a generation computes: budgets and names are not part of it, pixels and patients are."""
+    return fingerprint([space.key, prepared.facts.data_hash, prepared.facts.split.model_dump()])
+
+
 def open_generation(
     sweep: SweepFolder, space: SearchSpace, prepared: Prepared, *, yaml: str, command: Sequence[str]
 ) -> GenerationFolder:
     """The generation of this space and data: the one there, or a new one. Notes how it was started."""
-    # Budgets and names make no generation; different pixels or patients do.
-    key = fingerprint([space.key, prepared.facts.data_hash, prepared.facts.split.model_dump()])
+    key = generation_key(space, prepared)
     generation = sweep.generation_for(key)
     generation.trials.mkdir(parents=True, exist_ok=True)
     write_split(generation.split_file, prepared.facts.split)

@@ -20,10 +20,11 @@ from harness.execute.devices import workplaces
 from harness.execute.inline import InlineExecutor
 from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
-from harness.files import write_json
+from harness.files import is_disk_full, write_json
 from harness.study import StratumStudy, open_storage
-from harness.sweep.changes import change_line
+from harness.sweep.changes import carried_out, change_of
 from harness.sweep.controller import Controller
+from harness.sweep.failures import disk_full_error
 from harness.sweep.firstjobs import first_jobs
 from harness.sweep.layout import GenerationFolder, Home
 from harness.sweep.lock import held
@@ -79,8 +80,13 @@ def run_sweep(
     """Run (or continue) a sweep to its end: trials, exports, report. Interrupted after a clean stop by a signal."""
     if request.storage is None or tracking_store(home.path, os.environ).embedded:
         home.refuse_network_file_system()
-    with held(home.sweep(space.name)), _Signals() as signals:
-        return _Run(space, home, request, screen, write_report, signals).to_end()
+    try:
+        with held(home.sweep(space.name)), _Signals() as signals:
+            return _Run(space, home, request, screen, write_report, signals).to_end()
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full_error(home.path) from None
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +113,11 @@ class _Run:
         )
         try:
             prepared = prepare_data(self.space, self.home, self.screen)
-            before = sweep.last_generation() if sweep.generations() else None
+            change = change_of(sweep, self.space, prepared)
             write_json(sweep.slots, {"devices": [place.device for place in places]})
             generation = open_generation(sweep, self.space, prepared, yaml=request.yaml, command=request.command)
-            if (changed := change_line(before, generation)) is not None:
-                self.screen.note(changed)
+            for line in carried_out(change, generation, self.space, self.screen):
+                self.screen.note(line)
             projector = Projector(generation.path, tracking_store(self.home.path, os.environ))
             try:
                 controller = self._controller(prepared, generation, executor, projector)
@@ -155,9 +161,10 @@ class _Run:
             projector.drain(DRAIN_AFTER_INTERRUPT_S)
             raise Interrupted("stopped; the same command continues where this one was")
         projector.sweep_changed("failed" if controller.fatal else "finished")
-        _catch_up(projector, self.screen)
         if controller.fatal is not None and not isinstance(controller.fatal, TrialsFailed):
+            projector.drain(DRAIN_AFTER_INTERRUPT_S)  # whoever mends the cause runs the command again
             raise controller.fatal
+        _catch_up(projector, self.screen)
         if controller.finished and not controller.epochs_trained:
             self.screen.note("nothing left to train: every trial of this sweep is finished (0 epochs)")
         with self.screen.step("writing the report"):

@@ -65,6 +65,7 @@ class Status:
         holder = holder_of(self._sweep)
         alive = holder is not None and holder.alive
         trials = [_Trial(seen, _state(seen.record, alive)) for seen in self._follower.look().values()]
+        own = [trial for trial in trials if trial.record.adopted_from is None]  # the others were paid for elsewhere
         running = [trial for trial in trials if trial.state == "running"]
         slots = self._slots(running) if alive else None
         foreseen = self._forecast(trials, running, slots) if slots is not None else None
@@ -77,12 +78,12 @@ class Status:
             "strata": [self._stratum(name, trials, foreseen) for name in self._names(trials)],
             "running": [self._running(trial) for trial in running],
             "slots": slots,
-            "data_wait_share": _data_wait(trial.seen for trial in trials),
+            "data_wait_share": _data_wait(trial.seen for trial in own),
             "eta_s": None if foreseen is None else round(foreseen.left_s, 1),
             "forecast": None
             if foreseen is None
             else {"ended": sum(foreseen.ended.values()), "wall_left_s": self._wall_left_s(), "basis": foreseen.basis},
-            "epochs_trained": sum(seen.epochs_trained for trial in trials for seen in trial.seen.attempts.values()),
+            "epochs_trained": sum(seen.epochs_trained for trial in own for seen in trial.seen.attempts.values()),
             "store": tracking_store(self.home.path, os.environ).printable,
             "report": self._report(),
         }

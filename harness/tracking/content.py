@@ -236,7 +236,8 @@ class TrialView:
 
     def tags(self) -> dict[str, str]:
         """What people filter by, and why a trial failed."""
-        facts = {key: self.state.get(key) for key in ("stratum", "state", "number", "mark", "cause", "replicate_of")}
+        keys = ("stratum", "state", "number", "mark", "cause", "replicate_of", "adopted_from")
+        facts = {key: self.state.get(key) for key in keys}
         facts |= {
             "generation": self.state.get("generation"),
             "fingerprint": self.state.get("fingerprint") or self.spec.fingerprint,

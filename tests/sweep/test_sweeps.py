@@ -149,19 +149,6 @@ def test_a_diverging_trial_fails_with_its_cause_and_is_never_complete(lab: Lab, 
     assert [status for _, status in mlflow_states(lab)] == ["FAILED"]
 
 
-def test_an_edited_space_makes_a_generation_and_the_first_one_is_found_again(lab: Lab, phantom: Path) -> None:
-    """Training changes make a new generation; a larger budget goes on with its own."""
-    space = lab.write(phantom, trials=1)
-    inline = ("--executor", "inline", "--set", "strata={labels: [unicorn3]}")
-    assert lab.run("sweep", space, *inline).returncode == 0
-    edited = lab.run("sweep", space, *inline, "--set", "train.epochs=2")
-    assert edited.returncode == 0
-    assert "generation 2: differs from generation 1 in train.epochs" in edited.stderr.splitlines()
-    assert lab.run("sweep", space, *inline, "--trials", "2").returncode == 0
-    assert sorted(lab.records(1)) == ["unicorn3.0000", "unicorn3.0001"]
-    assert sorted(lab.records(2)) == ["unicorn3.0000"]
-
-
 def test_halving_prunes_and_a_pruned_trial_does_not_rank(lab: Lab, phantom: Path) -> None:
     """Two trials without learning after one that learns: halving ends them at its first rung, epoch 6."""
     more = "prune: {type: halving, min_epochs: 6, eta: 3}\n"
