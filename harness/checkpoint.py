@@ -65,8 +65,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, fingerprint: str) -> 
         "schedule": checkpoint.schedule,
         "rng": checkpoint.rng,
     }
-    with written_aside(path) as aside:
-        torch.save(document, aside)
+    with written_aside(path) as aside, aside.open("wb") as stream:
+        torch.save(document, stream)  # by its path, torch would tell of a full disk only that it "failed writing file"
 
 
 def load_checkpoint(path: Path, *, fingerprint: str) -> Checkpoint:

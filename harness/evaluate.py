@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def _outputs(
     """Run the model batch by batch, adding loss and the paper's metrics to `totals`."""
     table = target_table(scheme.labels, train.undefined)
     for images_NCHW, indices in validation_batches(
-        store, order, batch_size=train.batch_size, normalize=train.normalize
+        store, order, batch_size=math.ceil(train.batch_size / train.accumulate), normalize=train.normalize
     ):
         poll()
         with autocast(train.precision, device):

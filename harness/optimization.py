@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -70,3 +71,13 @@ def balanced_weights(pixels_K: NDArray[np.int64]) -> tuple[float, ...]:
     inverse = np.where(present, 1.0 / np.maximum(pixels_K, 1), 0.0)
     scaled = inverse / inverse[present].mean() if present.any() else inverse
     return tuple(float(weight) for weight in np.where(present, scaled, 1.0))
+
+
+def parts_of(samples: int, parts: int) -> list[slice]:
+    """A batch of so many samples in so many parts of nearly equal size, or as many as it has samples.
+
+    Each part's loss counts by its share of the samples. It is not the same training as on the whole batch: batch
+    normalisation and losses over a whole batch (Jaccard, Dice) see the part alone.
+    """
+    bounds = np.linspace(0, samples, min(parts, samples) + 1).round().astype(int).tolist()
+    return [slice(start, end) for start, end in pairwise(bounds)]

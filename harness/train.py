@@ -46,6 +46,7 @@ from harness.optimization import (
     build_optimizer,
     build_schedule,
     minimized,
+    parts_of,
     step_schedule,
 )
 from harness.scores import Scheme, pooled, score_rois
@@ -256,17 +257,19 @@ def _train_epoch(
     waits = Waits()
     for number, (images_NCHW, targets_numpy_NHW) in enumerate(waits.timed(batches), start=1):
         poll()
-        targets_NHW = torch.tensor(targets_numpy_NHW, device=device)
         optimizer.zero_grad(set_to_none=True)
-        with autocast(spec.train.precision, device):
-            logits_NKHW = model(placed_images(images_NCHW, device))
-        batch_loss = loss(logits_NKHW.float(), targets_NHW)
-        # Free on the CPU; elsewhere reading it would hold up the device at every step: there the sum is read.
-        if device.type == "cpu" and not math.isfinite(batch_loss.item()):
-            raise NotFinite(f"training loss is {batch_loss.item()} in epoch {epoch}, batch {number}")
-        batch_loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        for part in parts_of(len(images_NCHW), spec.train.accumulate):
+            targets_NHW = torch.tensor(targets_numpy_NHW[part], device=device)
+            with autocast(spec.train.precision, device):
+                logits_NKHW = model(placed_images(images_NCHW[part], device))
+            part_loss = loss(logits_NKHW.float(), targets_NHW)
+            # Free on the CPU; elsewhere reading it would hold up the device at every step: there the sum is read.
+            if device.type == "cpu" and not math.isfinite(part_loss.item()):
+                raise NotFinite(f"training loss is {part_loss.item()} in epoch {epoch}, batch {number}")
+            share = len(targets_NHW) / len(images_NCHW)
+            (part_loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            totals.add(part_loss, likeliest(logits_NKHW.detach()), targets_NHW)
         optimizer.step()
-        totals.add(batch_loss, likeliest(logits_NKHW.detach()), targets_NHW)
     mean_loss = totals.mean_loss()
     if not math.isfinite(mean_loss):
         raise NotFinite(f"training loss is {mean_loss} in epoch {epoch}")

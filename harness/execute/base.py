@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 # An event of a trial (see harness.trial.run), or one of these:
-#   {"event": "lost", "message": ...}       the worker died; nothing more comes of this job
+#   {"event": "lost", "message": ..., "cause": ...}  the worker died or fell silent; nothing more comes of this job;
+#                                           the cause is `out_of_memory` where the kernel ended it for that, else `lost`
 #   {"event": "exported", "message": ...}   an export job ended; message is None, or why it failed
 #   {"event": "prepared", "message": ...}   the same of a fetch or try job
 #   {"event": "sketched", "message": ...}   the same of a sketch job

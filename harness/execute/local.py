@@ -1,7 +1,9 @@
 """Warm worker processes on this machine: torch is imported once, then many trials run, one at a time per process.
 
 A worker needs no database and no credentials. It writes only its attempt's folder, tells what happens over a pipe, and
-exits when the pipe closes, so a killed controller leaves no strays.
+exits when the pipe closes, so a killed controller leaves no strays. A thread of it beats once a second; a busy worker
+that is silent for the length of its lease (stopped, swapped out, hung in a file system) counts as lost: another one
+takes its slot, and whatever it may still write lies in an attempt that nobody accepts.
 """
 
 from __future__ import annotations
@@ -12,16 +14,21 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.execute.base import Event, Executor, Job, Message
+from harness.execute.memory import out_of_memory_kills
 from harness.execute.work import Workplace, do_job, warm_up
 
 # A worker between two batches answers a stop within a second; after that it is ended from outside.
 CLOSE_TIMEOUT_S = 5.0
+BEAT_EVERY_S = 1.0
+LEASE_S = 60.0
 
 
 @dataclass
@@ -32,13 +39,28 @@ class _Worker:
     pipe: Connection
     job: Job | None = None
     pending: list[Message] = field(default_factory=list)
+    heard: float = field(default_factory=time.monotonic)  # when the controller last received anything from it
+    memory_kills: int = field(default_factory=out_of_memory_kills)  # of the kernel, when it was started
+    given_up: bool = False
 
 
 class LocalExecutor(Executor):
-    """One spawned process per workplace (a device share or a CPU core)."""
+    """One spawned process per workplace (a device share or a CPU core).
 
-    def __init__(self, places: list[Workplace], *, logs: Path) -> None:
+    `lease_s`: how long a busy worker may be silent; `end`: what is done to one that was.
+    """
+
+    def __init__(
+        self,
+        places: list[Workplace],
+        *,
+        logs: Path,
+        lease_s: float = LEASE_S,
+        end: Callable[[BaseProcess], None] = BaseProcess.kill,
+    ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
+        self._lease_s, self._end = lease_s, end
+        self._given_up: list[BaseProcess] = []
         self._workers = [_started(place, logs / f"{index}.log") for index, place in enumerate(places)]
 
     @property
@@ -51,9 +73,9 @@ class LocalExecutor(Executor):
     def submit(self, job: Job) -> None:
         index = next(i for i, worker in enumerate(self._workers) if worker.job is None)
         worker = self._workers[index]
-        if not worker.process.is_alive():
+        if worker.given_up or not worker.process.is_alive():
             worker = self._workers[index] = _started(worker.place, worker.log)
-        worker.job = job
+        worker.job, worker.heard = job, time.monotonic()
         try:
             worker.pipe.send(("do", job))
         except OSError:
@@ -63,12 +85,27 @@ class LocalExecutor(Executor):
         found = [message for worker in self._workers for message in _taken(worker)]
         if found:
             return found
+        for worker in self._workers:
+            if worker.job is None and not worker.given_up:
+                _ignore_beats(worker)
         busy = [worker for worker in self._workers if worker.job is not None]
         ready = wait([worker.pipe for worker in busy], timeout_s) if busy else []
         for worker in busy:
             if worker.pipe in ready:
                 found += _received(worker)
+            elif time.monotonic() - worker.heard > self._lease_s:
+                found.append(self._give_up(worker))
         return found
+
+    def _give_up(self, worker: _Worker) -> Message:
+        """A worker that fell silent: nothing that it still says is heard."""
+        job, worker.job, worker.given_up = worker.job, None, True
+        assert job is not None
+        worker.pipe.close()
+        self._end(worker.process)
+        self._given_up.append(worker.process)
+        message = f"the worker did not beat for {self._lease_s:g} s and was given up; its output is in {worker.log}"
+        return Message(job, {"event": "lost", "message": message, "cause": "lost"})
 
     def stop(self, job: Job) -> None:
         for worker in self._workers:
@@ -81,11 +118,12 @@ class LocalExecutor(Executor):
             worker.pipe.close()
             if worker.job is None:  # nothing to write; it may still be importing, and hears the pipe only afterwards
                 worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(CLOSE_TIMEOUT_S)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+        deadline = time.monotonic() + CLOSE_TIMEOUT_S
+        for process in (*(worker.process for worker in self._workers), *self._given_up):
+            process.join(max(deadline - time.monotonic(), 0.0))
+            if process.is_alive():
+                process.kill()  # ends one that is stopped, too
+                process.join()
 
 
 def _started(place: Workplace, log: Path) -> _Worker:
@@ -113,10 +151,20 @@ def _received(worker: _Worker) -> list[Message]:
         except (EOFError, OSError):
             found.append(_lost(worker))
             break
+        worker.heard = time.monotonic()
+        if event["event"] == "beat":
+            continue
         found.append(Message(worker.job, event))
         if event["event"] in ("finished", "exported", "prepared", "sketched"):
             worker.job = None
     return found
+
+
+def _ignore_beats(worker: _Worker) -> None:
+    """Empty the pipe of a worker that has nothing to do: it says nothing but that it is there."""
+    with contextlib.suppress(EOFError, OSError):
+        while worker.pipe.poll():
+            worker.pipe.recv()
 
 
 def _lost(worker: _Worker) -> Message:
@@ -126,7 +174,10 @@ def _lost(worker: _Worker) -> Message:
     worker.process.join(1.0)
     code = worker.process.exitcode
     how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
-    return Message(job, {"event": "lost", "message": f"the worker ended {how}; its output is in {worker.log}"})
+    killed = code == -signal.SIGKILL and out_of_memory_kills() > worker.memory_kills
+    cause, why = ("out_of_memory", " (the kernel was out of memory)") if killed else ("lost", "")
+    message = f"the worker ended {how}{why}; its output is in {worker.log}"
+    return Message(job, {"event": "lost", "message": message, "cause": cause})
 
 
 def _serve(pipe: Connection, place: Workplace, log: Path) -> None:
@@ -136,13 +187,33 @@ def _serve(pipe: Connection, place: Workplace, log: Path) -> None:
     stream = log.open("a", buffering=1, encoding="utf-8")
     os.dup2(stream.fileno(), sys.stdout.fileno())
     os.dup2(stream.fileno(), sys.stderr.fileno())
+    told = _Told(pipe)
+    threading.Thread(target=told.beat, name="beat", daemon=True).start()
     warm_up()
     threading.current_thread().name = "work"
     with contextlib.suppress(EOFError, OSError, _ControllerGone):
         while True:
             word, job = pipe.recv()
             if word == "do":
-                do_job(job, place, pipe.send, lambda job=job: _told_to_stop(pipe, job))  # type: ignore[misc]
+                do_job(job, place, told.send, lambda job=job: _told_to_stop(pipe, job))  # type: ignore[misc]
+
+
+class _Told:
+    """The worker's end of the pipe, to which two threads send."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def send(self, event: Event) -> None:
+        with self._lock:
+            self._pipe.send(event)
+
+    def beat(self) -> None:
+        """Say that the process lives, until the pipe closes."""
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                self.send({"event": "beat"})
+                time.sleep(BEAT_EVERY_S)
 
 
 class _ControllerGone(BaseException):

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.config.cells import DataFacts, Stratum, baselines_of, resolve, strata_of
 from harness.config.space import SearchSpace
-from harness.errors import BadInput, HarnessError, Refused, TrialsFailed
+from harness.errors import HarnessError
 from harness.execute.base import Event, Executor, Job, Message
-from harness.files import read_json, write_json
+from harness.files import read_json
 from harness.study import Proposal, StratumStudy
+from harness.sweep.clock import Clock
+from harness.sweep.failures import Breaker, action_for, disk_full_error, halved, stopping_error
 from harness.sweep.layout import GenerationFolder
-from harness.sweep.ledger import Record, as_past, now, read_records, trial_uid, write_record
+from harness.sweep.ledger import Record, as_past, completed, now, read_records, seconds_trained, trial_uid, write_record
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
 from harness.sweep.sidejobs import SideJobs
 from harness.sweep.titles import Titles
 from harness.trial.folder import TrialFolder
 
-# A worker that dies takes its trial along this often before the trial counts as failed.
-MAX_LOST = 3
-# The same failure this often in a row, with nothing completed in between, is a fault of the sweep, not of a trial.
-MAX_SAME_FAILURES = 3
 # "Clean state within 10 s" of a Ctrl-C: what has not answered by then is cut off and continues from its last epoch.
 STOP_TIMEOUT_S = 8.0
 POLL_S = 0.25
-CLOCK_EVERY_S = 5.0
 
 
 class Mirror(Protocol):
@@ -69,12 +65,11 @@ class Controller:
         self._running: dict[Job, Running] = {}
         self._pruning: set[str] = set()
         self._lost: Counter[str] = Counter()
-        self._same_failures: list[str] = []
+        self._late: set[str] = set()  # told to stop, for having trained longer than `timeout`
+        self._breaker = Breaker()
         self._exhausted: set[str] = set()
         self._titles = Titles(space, generation)
-        self._spent_s = generation.wall_s()
-        self._started = self._clock_written = time.monotonic()
-        self._wall_s: float | None = None
+        self._clock = Clock(generation)
         self._side = SideJobs(space, generation, first)
         self._waiting = deque(self._reconcile())
 
@@ -89,8 +84,8 @@ class Controller:
 
     def run(self, *, wall_s: float | None = None) -> None:
         """Train until done or out of time, then export; or until interrupted, or stopped by a fault."""
-        self._wall_s = wall_s
-        self.out_of_time = self._is_out_of_time()
+        self._clock.wall_s = wall_s
+        self.out_of_time = self._clock.is_over
         with self.screen.sweep():
             while not (self.interrupted() or self.fatal):
                 self._fill_slots()
@@ -99,7 +94,7 @@ class Controller:
                 self._handle_all(self.executor.messages(POLL_S))
                 self._tick()
             self._stop_running()
-        self._write_clock()
+        self._clock.write()
 
     def _reconcile(self) -> list[str]:
         """Bring records and studies to agree with the folders; returns the trials to continue."""
@@ -108,7 +103,7 @@ class Controller:
             folder = self._folder(uid)
             if not record.is_final:
                 if folder.accept_finished():  # killed between the worker's last word and the record
-                    record = self._completed(record, folder)
+                    record = completed(record, folder)
                 else:
                     record = record.model_copy(update={"state": "waiting"})
                     waiting.append(uid)
@@ -121,7 +116,7 @@ class Controller:
 
     def _refresh_places(self, record: Record, folder: TrialFolder) -> None:
         """Data and imported parts may lie elsewhere by now; where they lie is not part of what is computed."""
-        spec = resolve(self.space, self.facts, record.parameters, seed=record.seed)
+        spec = halved(resolve(self.space, self.facts, record.parameters, seed=record.seed), record.halved)
         if spec.fingerprint == record.fingerprint:
             folder.write_spec(spec)
 
@@ -130,12 +125,13 @@ class Controller:
             job = self._next_job()
             if job is None:
                 return
-            spec_epochs = 0
+            spec_epochs, earlier_s = 0, 0.0
             if job.task == "train":
                 folder = TrialFolder(job.folder)
-                spec_epochs = folder.read_spec().train.epochs
+                spec_epochs, earlier_s = folder.read_spec().train.epochs, seconds_trained(folder)
                 self._save(self.records[folder.uid].model_copy(update={"state": "running"}))
-            self._running[job] = Running(name=self._titles.of_job(job, self.records), epochs=spec_epochs)
+            name = self._titles.of_job(job, self.records)
+            self._running[job] = Running(name=name, epochs=spec_epochs, earlier_s=earlier_s)
             self.executor.submit(job)
 
     @property
@@ -242,63 +238,60 @@ class Controller:
         state = event["state"]
         if state == "complete":
             folder.accept(folder.attempt(job.attempt))
-            self._end(self._completed(record, folder))
+            self._end(completed(record, folder))
         elif state == "stopped" and uid in self._pruning:
             self._end(record.model_copy(update={"state": "pruned", "finished": now()}))
+        elif state == "stopped" and uid in self._late:
+            self._on_failure(record, job, "timeout", f"trained longer than {self.space.timeout:g} s")
         elif state == "stopped":
-            self._save(record.model_copy(update={"state": "waiting"}))
+            self._wait(record)
         else:
-            self._fail(record, event["cause"] or "error", event["message"] or "no message")
-
-    def _completed(self, record: Record, folder: TrialFolder) -> Record:
-        """The record of a trial whose result was accepted; a result without a finite objective is a failure."""
-        result = read_json(folder.result)
-        value = result["objective"]["value"]
-        accepted = read_json(folder.manifest)["attempt"]
-        update: dict[str, Any] = {"accepted_attempt": accepted, "finished": now(), "pruned_epoch": None}
-        if value is None or not math.isfinite(value):
-            metric = result["objective"]["metric"]
-            return record.model_copy(
-                update={
-                    **update,
-                    "state": "failed",
-                    "cause": "nan",
-                    "message": f"{metric} has no finite value",
-                }
-            )
-        return record.model_copy(update={**update, "state": "complete", "value": value, "cause": None, "message": None})
+            self._on_failure(record, job, event["cause"] or "error", event["message"] or "no message")
 
     def _on_lost(self, uid: str, job: Job, event: Event) -> None:
-        self._lost[uid] += 1
         self._pruning.discard(uid)
-        record = self.records[uid]
-        if self._lost[uid] >= MAX_LOST:
-            self._fail(record, "lost", event["message"])
-        else:
-            title = self._titles.of_job(job, self.records)
-            self.screen.note(f"lost    {title}: {event['message']}; it continues from its last epoch")
-            self._save(record.model_copy(update={"state": "waiting"}))
-            self._waiting.append(uid)
+        self._late.discard(uid)
+        self._lost[uid] += 1
+        self._on_failure(self.records[uid], job, event.get("cause", "lost"), event["message"])
 
-    def _fail(self, record: Record, cause: str, message: str) -> None:
-        self._end(record.model_copy(update={"state": "failed", "cause": cause, "message": message, "finished": now()}))
-        if cause in ("data", "refused"):
-            self.fatal = BadInput(message) if cause == "data" else Refused(message)
-        # The message about a lost worker names its log, one per slot: the same failure all the same.
-        self._same_failures.append(cause if cause == "lost" else f"{cause}: {message}")
-        last = self._same_failures[-MAX_SAME_FAILURES:]
-        if len(last) == MAX_SAME_FAILURES and len(set(last)) == 1:
-            self.fatal = self.fatal or TrialsFailed(
-                f"stopped: {MAX_SAME_FAILURES} trials in a row failed the same way ({last[0]}); see "
-                f"{self._folder(record.uid).path}"
-            )
+    def _on_failure(self, record: Record, job: Job, cause: str, message: str) -> None:
+        """A trial's run ended badly: continue it, train it in smaller parts, record it, or stop the sweep."""
+        folder = self._folder(record.uid)
+        if cause == "disk_full":
+            self._wait(record)
+            self.fatal = disk_full_error(folder.path)
+            return
+        spec = folder.read_spec()
+        action = action_for(cause, self.space.on_failure, lost=self._lost[record.uid], spec=spec)
+        title = self._titles.of_job(job, self.records)
+        if action == "resume":
+            self.screen.note(f"lost    {title}: {message}; it continues from its last epoch")
+            self._wait(record)
+            self._waiting.append(record.uid)
+        elif action == "halve":
+            smaller = halved(spec)
+            self.screen.note(f"memory  {title}: {message}; again with its batch in {smaller.train.accumulate} parts")
+            # The spec first: a kill in between leaves it waiting with a spec that `_refresh_places` puts right.
+            folder.write_spec(smaller)
+            update = {"halved": record.halved + 1, "fingerprint": smaller.fingerprint}
+            self._wait(record.model_copy(update=update))
+            self._waiting.append(record.uid)
+        else:
+            self._end(record.model_copy(update={"state": "failed", "cause": cause, "message": message,
+                                                "finished": now()}))  # fmt: skip
+            tripped = self._breaker.failed(cause, message, folder.path)
+            self.fatal = self.fatal or (stopping_error(cause, message) if action == "stop" else tripped)
+
+    def _wait(self, record: Record) -> None:
+        self._save(record.model_copy(update={"state": "waiting"}))
 
     def _end(self, record: Record) -> None:
         """A trial reached its final state: record, study, screen."""
         self._save(record)
         self._pruning.discard(record.uid)
+        self._late.discard(record.uid)
         if record.state != "failed":
-            self._same_failures.clear()
+            self._breaker.completed()
         self.studies[record.stratum].finished(record.uid, record.state, record.value)
         folder = self._folder(record.uid)
         result = read_json(folder.result) if record.state == "complete" else None
@@ -319,27 +312,30 @@ class Controller:
             self._handle_all(self.executor.messages(POLL_S))
         for job in self._running:
             if job.task == "train":
-                self._save(self.records[job.folder.name].model_copy(update={"state": "waiting"}))
+                self._wait(self.records[job.folder.name])
 
     def _tick(self) -> None:
-        if not self.out_of_time and self._is_out_of_time():
+        if not self.out_of_time and self._clock.is_over:
             self.out_of_time = True
             for job in self._running:
                 if job.task == "train":
                     self.executor.stop(job)
-        if time.monotonic() - self._clock_written >= CLOCK_EVERY_S:
-            self._write_clock()
-        lines = [summary_line(self.records, self.wanted, self.space.objective, self._started)]
+        self._stop_late()
+        self._clock.tick()
+        lines = [summary_line(self.records, self.wanted, self.space.objective, self._clock.started)]
         lines += [slot_line(running) for running in self._running.values()]
         trouble = self.mirror.status
         self.screen.show([*lines, *([f"  {trouble}"] if trouble else [])])
 
-    def _is_out_of_time(self) -> bool:
-        return self._wall_s is not None and self._spent_s + time.monotonic() - self._started >= self._wall_s
-
-    def _write_clock(self) -> None:
-        self._clock_written = time.monotonic()
-        write_json(self.generation.clock, {"wall_s": self._spent_s + self._clock_written - self._started})
+    def _stop_late(self) -> None:
+        """Stop trials that have trained longer than `timeout`, earlier attempts included."""
+        if self.space.timeout is None:
+            return
+        for job, running in self._running.items():
+            spent_s = running.earlier_s + time.monotonic() - running.since
+            if job.task == "train" and spent_s > self.space.timeout and job.folder.name not in self._late:
+                self._late.add(job.folder.name)
+                self.executor.stop(job)
 
     def _save(self, record: Record) -> None:
         write_record(self._folder(record.uid), record)

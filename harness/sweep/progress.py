@@ -26,6 +26,7 @@ class Running:
     epochs: int
     epoch: int = 0
     objective: float | None = None
+    earlier_s: float = 0.0  # of training in earlier attempts
     since: float = field(default_factory=time.monotonic)
 
 

@@ -11,6 +11,7 @@ trials/<uid>/
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -68,11 +69,16 @@ class Attempt:
 
     def append_event(self, event: dict[str, Any]) -> None:
         """Append one event and force it to disk."""
-        line = json.dumps(event, allow_nan=False) + "\n"
-        with self.events.open("a", encoding="utf-8") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
+        line = (json.dumps(event, allow_nan=False) + "\n").encode()
+        with self.events.open("ab", buffering=0) as stream:
+            before = stream.tell()
+            try:
+                if stream.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.events))
+                os.fsync(stream.fileno())
+            except OSError:
+                stream.truncate(before)  # half a line would take the next one with it
+                raise
 
     def read_events(self) -> list[dict[str, Any]]:
         """All whole events; a torn last line (a kill in the middle of a write) is left out."""

@@ -147,4 +147,6 @@ def _flags(spec: TrialSpec, result: FitResult) -> list[str]:
     flags = []
     if result.best_epoch == spec.train.epochs > 1:
         flags.append("best epoch is the last")
+    if spec.train.accumulate > 1:
+        flags.append(f"batch in {spec.train.accumulate} parts")
     return flags

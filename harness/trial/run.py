@@ -23,7 +23,7 @@ from harness.data.cohort import read_cohort
 from harness.data.patches import non_homogeneous, open_store, patches_of, validation_cut
 from harness.data.tiger import Roi
 from harness.errors import BadInput, HarnessError, Refused
-from harness.files import write_text
+from harness.files import is_disk_full, write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
 from harness.train import EpochReport, NotFinite, Stopped, TrialData, fit, initial_model
@@ -65,9 +65,12 @@ def run_trial(
     except Stopped:
         record({"event": "finished", "state": "stopped", "cause": None, "message": None})
     except Exception as error:
-        cause = failure_cause(error)
-        write_text(attempt.path / "error.txt", traceback.format_exc())
-        record({"event": "finished", "state": "failed", "cause": cause, "message": _one_line(error)})
+        end = {"event": "finished", "state": "failed", "cause": failure_cause(error), "message": _one_line(error)}
+        try:
+            write_text(attempt.path / "error.txt", traceback.format_exc())
+            record(end)
+        except OSError:
+            emit(end)  # the folder cannot be written to, and that may be why
     else:
         record({"event": "finished", "state": "complete", "cause": None, "message": None})
         # Outputs and event are on disk: nothing will resume from here, and it is the folder's largest file.
@@ -75,9 +78,11 @@ def run_trial(
 
 
 def failure_cause(error: Exception) -> str:
-    """`nan`, `out_of_memory`, `data`, `refused` or `error`."""
+    """`nan`, `out_of_memory`, `disk_full`, `data`, `refused` or `error`."""
     if isinstance(error, NotFinite):
         return "nan"
+    if is_disk_full(error):
+        return "disk_full"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error)):
         return "out_of_memory"
     if isinstance(error, Refused):

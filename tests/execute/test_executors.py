@@ -164,3 +164,37 @@ def test_closing_leaves_no_process(made: Made, root: Path, tmp_path: Path) -> No
     gone, alive = psutil.wait_procs(before, timeout=5)
     assert gone
     assert not [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_silent_worker_loses_its_job_and_writes_only_into_its_own_attempt(root: Path, tmp_path: Path) -> None:
+    """Stopped past its lease and out of reach of a kill: another attempt ends the trial; continued, it ends itself."""
+    place = Workplace(tmp_path / "stores")
+    executor = LocalExecutor([place], logs=tmp_path / "logs", lease_s=3.0, end=lambda process: None)
+    try:
+        first = job(root, tmp_path / "trial", epochs=6)
+        executor.submit(first)
+        collect(executor, lambda message: message.event["event"] == "epoch")
+        (stopped,) = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+        stopped.suspend()
+        lost = collect(executor, lambda message: message.event["event"] == "lost", timeout_s=20)[-1]
+        assert lost.job == first
+        assert "did not beat for 3 s" in lost.event["message"]
+        folder = TrialFolder(first.folder)
+        second = Job(first.folder, folder.new_attempt().number)
+        executor.submit(second)
+        collect(executor, lambda message: message.event["event"] == "finished")
+        folder.accept(folder.attempt(2))
+        before = contents(first.folder, apart=folder.attempt(1).path)
+        stopped.resume()
+        stopped.wait(timeout=30)
+        assert contents(first.folder, apart=folder.attempt(1).path) == before
+        assert read_json(folder.manifest)["attempt"] == 2
+        assert folder.damaged() == []
+    finally:
+        executor.close()
+
+
+def contents(folder: Path, *, apart: Path) -> dict[Path, str]:
+    """The hash of every file that does not lie in `apart`."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(apart)]
+    return {path: sha256_file(path) for path in files}
