@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations browser check install clean-venv
+.PHONY: help sweep test test-fast mutations faults browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test        install, then all tests"
 	@echo "make test-fast   only the tests that take seconds"
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
+	@echo "make faults      kills at numbered steps and at random, signals, outages, on real sweeps (some 25 minutes)"
 	@echo "make browser     Chromium and pdflatex where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make check       ruff, mypy, import-linter"
 
@@ -27,6 +28,9 @@ test-fast: $(INSTALLED)
 # `make test` breaks 200. Elsewhere a test may take 240 s.
 mutations: $(INSTALLED)
 	HARNESS_MUTATIONS=10000 $(BIN)/pytest --timeout=1800 tests/config/test_mutations.py
+
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
 browser: $(INSTALLED)
 	scripts/test-programs

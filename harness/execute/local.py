@@ -26,7 +26,7 @@ from harness.execute.memory import out_of_memory_kills
 from harness.execute.work import Workplace, do_job, warm_up
 
 # A worker between two batches answers a stop within a second; after that it is ended from outside.
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 2.0
 BEAT_EVERY_S = 1.0
 LEASE_S = 60.0
 
@@ -190,6 +190,7 @@ def _serve(pipe: Connection, place: Workplace, log: Path) -> None:
     told = _Told(pipe)
     threading.Thread(target=told.beat, name="beat", daemon=True).start()
     warm_up()
+    told.importing = False
     threading.current_thread().name = "work"
     with contextlib.suppress(EOFError, OSError, _ControllerGone):
         while True:
@@ -203,17 +204,20 @@ class _Told:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._lock = pipe, threading.Lock()
+        self.importing = True
 
     def send(self, event: Event) -> None:
         with self._lock:
             self._pipe.send(event)
 
     def beat(self) -> None:
-        """Say that the process lives, until the pipe closes."""
+        """Say that the process lives, until the pipe closes; what is still importing then ends at once."""
         with contextlib.suppress(OSError, ValueError):
             while True:
                 self.send({"event": "beat"})
                 time.sleep(BEAT_EVERY_S)
+        if self.importing:
+            os._exit(0)  # importing takes up to 20 s on a busy machine, and leaves nothing half-written
 
 
 class _ControllerGone(BaseException):

@@ -22,8 +22,9 @@ from harness.sweep.sidejobs import SideJobs
 from harness.sweep.titles import Titles
 from harness.trial.folder import TrialFolder
 
-# "Clean state within 10 s" of a Ctrl-C: what has not answered by then is cut off and continues from its last epoch.
-STOP_TIMEOUT_S = 8.0
+# What has not answered a Ctrl-C by then is cut off and continues from its last epoch. With CLOSE_TIMEOUT_S of the
+# executor and the outbox's last 2 + 3 s, a worker or a server that hangs leaves a clean state within 10 s.
+STOP_TIMEOUT_S = 4.0
 POLL_S = 0.25
 
 

@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from harness.errors import Refused
-from harness.tracking.store import Store, printable
+from harness.files import written_aside
+from harness.tracking.store import Store, printable, sqlite_uri
 from harness.tracking.tracker import (
     DatasetUse,
     Identity,
     Point,
     RunRecord,
+    SeenRun,
     Status,
     StoreAway,
     StoreDeclines,
@@ -65,6 +67,7 @@ class MlflowTracker:
         # Two processes that make the tables of one SQLite file at once spoil it; the second waits here.
         store.artifact_root.mkdir(parents=True, exist_ok=True)
         with FileLock(store.artifact_root.parent / "mlflow.lock", timeout=60):
+            self._ask(_make_tables, store.artifact_root.parent / "mlflow.db")
             self._client = self._ask(MlflowClient, store.uri, store.uri)
 
     def experiment(self, name: str) -> str:
@@ -107,6 +110,25 @@ class MlflowTracker:
         self._ask(self._client.rename_experiment, found.experiment_id, trashed)
         self._ask(self._client.delete_experiment, found.experiment_id)
         return runs
+
+    def runs_of(self, experiment: str) -> list[SeenRun]:
+        """All runs of an experiment that are not in the trash, oldest first; none when there is no experiment."""
+        found = self._ask(self._client.get_experiment_by_name, experiment)
+        if found is None:
+            return []
+        runs, token = [], None
+        while True:
+            order, ids = ["attributes.start_time ASC"], [found.experiment_id]
+            page = self._ask(self._client.search_runs, ids, max_results=1000, order_by=order, page_token=token)
+            for run in page:
+                steps = {metric.key: metric.step for metric in run.data._metric_objs}
+                runs.append(SeenRun(run.info.run_id, run.info.status, run.data.tags, steps))
+            if not (token := page.token):
+                return runs
+
+    def delete_run(self, run_id: str) -> None:
+        """Move a run to MLflow's trash."""
+        self._ask(self._client.delete_run, run_id)
 
     def run(self, experiment_id: str, *, identity: Identity, name: str, tags: Mapping[str, str], start_ms: int) -> str:
         found = self._ask(
@@ -236,6 +258,21 @@ class MlflowTracker:
             raise StoreAway(line) from None
         except Exception as error:  # drivers, sockets and disks raise what they like
             raise StoreAway(f"{type(error).__name__}: {_one_line(error)}") from None
+
+
+def _make_tables(file: Path) -> None:
+    """MLflow's tables in a new SQLite file, which is there with all of them or not at all.
+
+    MLflow makes them one by one, and after a kill in between never opens the file again ("table already exists").
+    """
+    if file.exists():
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    with written_aside(file) as aside:
+        engine = create_sqlalchemy_engine(sqlite_uri(aside))  # type: ignore[no-untyped-call]
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        engine.dispose()
 
 
 def delete_experiment(store: Store, name: str) -> int:

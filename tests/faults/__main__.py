@@ -1,0 +1,45 @@
+"""`make faults`: every kind of fault on real sweeps; a line for each try, and at the end `N passed, N failed`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+# 360 of some 750 steps in two processes, one a core.
+TRIES, PROCESSES = 360, 2
+GROUPS: tuple[tuple[str, ...], ...] = (("kills",), ("signals",), ("outage", "90"))
+ENDED = re.compile(r"(\d+) passed, (\d+) failed")
+
+
+def started(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """A group in a process of its own."""
+    command = [sys.executable, "-m", f"tests.faults.{module}", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def counted(processes: Sequence[subprocess.Popen[str]]) -> tuple[int, int]:
+    """Show what they say, and add up what passed and failed; one that says nothing has failed."""
+    passed = failed = 0
+    for process in processes:
+        said, _ = process.communicate()
+        print(said, end="", flush=True)
+        ends = ENDED.findall(said)
+        passed += sum(int(good) for good, _ in ends)
+        failed += sum(int(bad) for _, bad in ends) if ends else 1
+    return passed, failed
+
+
+def main() -> int:
+    """All groups, the failpoints first; 1 when anything failed."""
+    parts = [started("failpoints", str(TRIES), str(part), str(PROCESSES)) for part in range(1, PROCESSES + 1)]
+    totals = [counted(parts)]
+    totals += [counted([started(*group)]) for group in GROUPS]
+    passed, failed = (sum(column) for column in zip(*totals, strict=True))
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
