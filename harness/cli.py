@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli_base import Group, home_option, json_option, slot_options, space_options
+from harness.cli_care import doctor
 from harness.cli_compare import compare
 from harness.cli_data import data as data_group
 from harness.cli_models import models
@@ -252,6 +253,7 @@ def space_file(name: str) -> Path:
 
 main.add_command(compare)
 main.add_command(data_group)
+main.add_command(doctor)
 data_group.add_command(export_split)
 main.add_command(models)
 main.add_command(report)

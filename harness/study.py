@@ -32,13 +32,12 @@ from harness.config.cells import (
 )
 from harness.config.knobs import is_numeric, label_of
 from harness.config.space import Parameter, SearchSpace
+from harness.durable import STATES, newest, trials_of
 from harness.errors import Refused
 from harness.files import fingerprint
 
 # After this many exact repeats in a row, draw from the combinations that are left instead.
 MAX_REPEATS = 20
-
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,8 @@ class StratumStudy:
                 self._durable.set_metric_names([space.objective.metric])
         self._pruner = _pruner(space)
         self._twin_ids: dict[str, tuple[int, int]] = {}  # uid -> ids in the sampling and the judging twin
-        self._durable_ids: dict[str, int] = {}
+        self._durable_ids: dict[str, int] = {}  # of the newest durable trial of each uid
+        self._superseded: dict[str, int] = {}  # uid -> number of the durable trial that ended otherwise
         self._taken: set[str] = set()
         self._reported: dict[str, dict[int, float]] = {}
         self._waiting_baselines = {row: given for row, (given, _) in enumerate(baselines_of(space, stratum))}
@@ -121,13 +121,15 @@ class StratumStudy:
 
     def restore(self, past: Iterable[Past]) -> None:
         """Take in the trials of an earlier run; the durable study is brought to agree with them."""
-        for trial in sorted(past, key=lambda p: p.number):
+        trials = sorted(past, key=lambda p: p.number)
+        self._read_durable(trials)
+        for trial in trials:
             self.started(trial.uid, trial.assignment)
             if trial.baseline_row is not None:
                 self._waiting_baselines.pop(trial.baseline_row, None)
             for epoch, value in sorted(trial.reported.items()):
                 self.report(trial.uid, epoch, value)
-            if trial.state in _STATES:
+            if trial.state in STATES:
                 self.finished(trial.uid, trial.state, trial.value)
 
     def propose(self) -> Proposal | None:
@@ -156,8 +158,9 @@ class StratumStudy:
             self._create(self._sampling, uid, assignment),
             self._create(self._judging, uid, assignment),
         )
-        if self._durable is not None and uid not in self._durable_trials():
-            self._durable_ids[uid] = self._create(self._durable, uid, assignment)
+        if self._durable is not None and uid not in self._durable_ids:
+            supersedes = {"supersedes": self._superseded.pop(uid)} if uid in self._superseded else {}
+            self._durable_ids[uid] = self._create(self._durable, uid, assignment, supersedes)
         self._reported[uid] = {}
 
     def report(self, uid: str, epoch: int, value: float) -> None:
@@ -177,15 +180,15 @@ class StratumStudy:
         """Tell the end of a trial: complete with its objective, pruned, or failed."""
         values = [value] if state == "complete" and value is not None else None
         for study, trial_id in self._twins(uid):
-            study._storage.set_trial_state_values(trial_id, _STATES[state], values)
+            study._storage.set_trial_state_values(trial_id, STATES[state], values)
         if self._durable is None:
             return
-        storage, durable_id = self._durable._storage, self._durable_trials().get(uid)
+        storage, durable_id = self._durable._storage, self._durable_ids.get(uid)
         if durable_id is None or storage.get_trial(durable_id).state.is_finished():
             return
         for epoch, objective in self._reported[uid].items():
             storage.set_trial_intermediate_value(durable_id, epoch, objective)
-        storage.set_trial_state_values(durable_id, _STATES[state], values)
+        storage.set_trial_state_values(durable_id, STATES[state], values)
 
     def _suggested(self, given: Mapping[str, Any], *, attempt: int) -> Assignment | None:
         """One combination from the sampler around the given values; None when it breaks a rule."""
@@ -248,7 +251,9 @@ class StratumStudy:
                 return row
         return None
 
-    def _create(self, study: optuna.Study, uid: str, assignment: Mapping[str, Any]) -> int:
+    def _create(
+        self, study: optuna.Study, uid: str, assignment: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
+    ) -> int:
         """A running trial with known parameters, created in one step (enqueue and ask would be two)."""
         distributions = {
             name: _distribution(name, parameter)
@@ -263,19 +268,28 @@ class StratumStudy:
             datetime_complete=None,
             params={name: label_of(assignment[name]) for name in distributions},
             distributions=distributions,
-            user_attrs={"uid": uid},
+            user_attrs={"uid": uid, **(attributes or {})},
             system_attrs={},
             intermediate_values={},
             trial_id=-1,
         )
         return study._storage.create_new_trial(study._study_id, template_trial=template)
 
-    def _durable_trials(self) -> dict[str, int]:
-        """{uid: trial id} of the durable study, read once."""
-        if not self._durable_ids and self._durable is not None:
-            trials = self._durable.get_trials(deepcopy=False)
-            self._durable_ids = {trial.user_attrs.get("uid", ""): trial._trial_id for trial in trials}
-        return self._durable_ids
+    def _read_durable(self, past: Iterable[Past]) -> None:
+        """Find the trials in the durable study. One that ended otherwise than its folder says gets a successor; one
+        that runs and is nobody's any more is ended."""
+        if self._durable is None:
+            return
+        trials, known = trials_of(self._durable), {trial.uid: trial for trial in past}
+        current = {uid: trial for uid, trial in newest(trials).items() if uid in known}
+        for trial in trials:
+            if not trial.ended and current.get(trial.uid) is not trial:
+                self._durable._storage.set_trial_state_values(trial.trial_id, TrialState.FAIL)
+        for uid, trial in current.items():
+            if trial.ended and not trial.agrees(known[uid].state, known[uid].value):
+                self._superseded[uid] = trial.number
+            else:
+                self._durable_ids[uid] = trial.trial_id
 
 
 def _cell_key(assignment: Mapping[str, Any]) -> str:

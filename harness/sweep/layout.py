@@ -104,11 +104,11 @@ class SweepFolder:
         return self.path / "last.json"
 
     def generations(self) -> list[GenerationFolder]:
-        """All generations, oldest first."""
+        """All generations, oldest first; what a sweep was killed in before its space was written is none yet."""
         if not self.path.is_dir():
             return []
         found = [GenerationFolder(p) for p in self.path.iterdir() if p.name[:1] == "g" and p.name[1:].isdigit()]
-        return sorted(found, key=lambda g: g.number)
+        return sorted((g for g in found if g.space_file.exists()), key=lambda g: g.number)
 
     def last_generation(self) -> GenerationFolder:
         """The generation that ran last; BadInput when the sweep has none."""
@@ -123,7 +123,7 @@ class SweepFolder:
         """The generation of that key, or the next free one."""
         generations = self.generations()
         for generation in generations:
-            if generation.space_file.exists() and generation.read_space()["key"] == key:
+            if generation.read_space()["key"] == key:
                 return generation
         return GenerationFolder(self.path / f"g{generations[-1].number + 1 if generations else 1}")
 

@@ -24,6 +24,7 @@ from harness.files import is_disk_full, write_json
 from harness.study import StratumStudy, open_storage
 from harness.sweep.changes import carried_out, change_of
 from harness.sweep.controller import Controller
+from harness.sweep.doctor import at_start
 from harness.sweep.failures import disk_full_error
 from harness.sweep.firstjobs import first_jobs
 from harness.sweep.layout import GenerationFolder, Home
@@ -82,6 +83,7 @@ def run_sweep(
         home.refuse_network_file_system()
     try:
         with held(home.sweep(space.name)), _Signals() as signals:
+            at_start(home.sweep(space.name), screen.note)
             return _Run(space, home, request, screen, write_report, signals).to_end()
     except Exception as error:
         if is_disk_full(error):

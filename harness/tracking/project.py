@@ -22,6 +22,7 @@ from harness.tracking.tracker import Status, Tracker
 from harness.tracking.view import view_tags
 
 CURSOR = "mlflow.json"
+SWEEP_TAG, TRIAL_TAG = "harness.sweep_uid", "harness.trial_uid"  # by which a run is found again
 _SWEEP_STATUS: Mapping[str, Status] = {
     "running": "RUNNING",
     "finished": "FINISHED",
@@ -146,7 +147,7 @@ class Projection:
             cursor.experiment_id,
             cursor.run_id,
             trial.files.mlflow_model,
-            identity=("harness.trial_uid", self._trial_uid(trial)),
+            identity=(TRIAL_TAG, self._trial_uid(trial)),
             name=trial.name(self.sweep.varied),
             points=points,
         )
@@ -156,7 +157,7 @@ class Projection:
         parent = self._parent()
         run_id = self.tracker.run(
             parent.experiment_id,
-            identity=("harness.trial_uid", self._trial_uid(trial)),
+            identity=(TRIAL_TAG, self._trial_uid(trial)),
             name=trial.name(self.sweep.varied),
             tags={"mlflow.parentRunId": parent.run_id, **trial.tags()},
             start_ms=start_ms,
@@ -176,7 +177,7 @@ class Projection:
         experiment_id = self.tracker.experiment(self.sweep.name)
         run_id = self.tracker.run(
             experiment_id,
-            identity=("harness.sweep_uid", self.sweep.uid),
+            identity=(SWEEP_TAG, self.sweep.uid),
             name=f"{self.sweep.name} g{self.sweep.document['generation']}",
             tags=self.sweep.tags(),
             start_ms=self.sweep.start_ms,

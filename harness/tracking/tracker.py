@@ -63,6 +63,16 @@ class RunRecord:
     models: tuple[str, ...]  # ids
 
 
+@dataclass(frozen=True, slots=True)
+class SeenRun:
+    """What a list of runs tells of each: enough to compare it with its folder."""
+
+    run_id: str
+    status: str
+    tags: Mapping[str, str]
+    last_steps: Mapping[str, int]  # of each metric, the step of its latest value
+
+
 class Tracker(Protocol):
     """A store of runs. Methods raise StoreAway or StoreDeclines; calling one again changes nothing."""
 
