@@ -81,7 +81,9 @@ def _folders(place: Place, truth: Truth, lost_epochs: int) -> Iterator[str]:
 def _leftovers(place: Place) -> list[Path]:
     """Files written aside by a process that was killed; attempts are history and may hold some."""
     found = (path for path in place.home.path.rglob(".*") if path.is_file())
-    return [path for path in found if "attempts" not in path.parts and not path.name.endswith(".lock")]
+    # MLflow writes artifacts aside too, and cleans up after nobody; its own files are not ours to remove.
+    apart = (".lock", ".artifact.uploading")
+    return [path for path in found if "attempts" not in path.parts and not any(word in path.name for word in apart)]
 
 
 def _optuna(place: Place) -> Iterator[str]:
