@@ -19,8 +19,9 @@ help:
 sweep: $(INSTALLED)
 	$(BIN)/harness sweep search_spaces/quickstart.yaml
 
+# A file of tests stays together, since its tests share what they made. Each process takes up to 2 GiB.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-fast: $(INSTALLED)
 	$(BIN)/pytest -m "not slow"
