@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.steps import Steps
+from tests.faults.steps import Point, Steps
 from tests.faults.tiny import Place
 
 TIMEOUT_S = 120.0
@@ -57,7 +57,7 @@ def warm() -> None:
 
 
 def run_child(
-    place: Place, *, at: int | None = None, torn: bool = False, broken: Callable[[], None] | None = None
+    place: Place, *, at: int | Point | None = None, torn: bool = False, broken: Callable[[], None] | None = None
 ) -> Ended:
     """Fork, run the sweep to its end or to step `at`, and wait. `broken` changes the child's code first."""
     began = time.monotonic()
@@ -82,7 +82,7 @@ def run_child(
     return Ended(os.WEXITSTATUS(status), said["steps"], said["error"], seconds)
 
 
-def _live(place: Place, note: Path, at: int | None, torn: bool, broken: Callable[[], None] | None) -> None:
+def _live(place: Place, note: Path, at: int | Point | None, torn: bool, broken: Callable[[], None] | None) -> None:
     """The child's life; it leaves by os._exit, so that nothing of the parent's is run twice."""
     steps, error, code = Steps(place.home.path, at, torn), "", 0
     faulthandler.dump_traceback_later(TIMEOUT_S - 20, exit=True)

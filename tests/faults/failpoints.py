@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.faults.checks import Truth, problems, truth_of
 from tests.faults.children import run_child, warm
+from tests.faults.steps import Point
 from tests.faults.tiny import Place, copied, phantom, prepared
 
 
@@ -27,7 +28,7 @@ class Bench:
     truth: Truth
     steps: Sequence[str]  # of an undisturbed run
 
-    def tried(self, at: int, *, torn: bool = False, broken: Callable[[], None] | None = None) -> list[str]:
+    def tried(self, at: int | Point, *, torn: bool = False, broken: Callable[[], None] | None = None) -> list[str]:
         """Kill at one step, run again, check; what is wrong."""
         place = copied(self.template, Path(tempfile.mkdtemp(dir=self.folder)) / "try")
         try:

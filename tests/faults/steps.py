@@ -7,6 +7,7 @@ SQLite writes its files itself and is not counted: that it survives kills is its
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,13 +20,21 @@ EVENTS = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.trun
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
+@dataclass(frozen=True)
+class Point:
+    """The nth step that a regular expression is found in: it stays when other steps come or go."""
+
+    pattern: str
+    nth: int = 1
+
+
 @dataclass
 class Steps:
-    """Counts steps under `folder`; `at`: the step (1, 2, ...) before which to die; `torn`: half of what was to be
-    fsynced is cut off first, as after a loss of power."""
+    """Counts steps under `folder`; `at`: the step (1, 2, ... or a point) before which to die; `torn`: half of what was
+    to be fsynced is cut off first, as after a loss of power."""
 
     folder: Path
-    at: int | None = None
+    at: int | Point | None = None
     torn: bool = False
     seen: list[str] = field(default_factory=list)
 
@@ -64,10 +73,16 @@ class Steps:
         if said.endswith(" "):
             return
         self.seen.append(said)
-        if len(self.seen) == self.at:
+        if self._is_here(said):
             if self.torn and tear is not None:
                 tear()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _is_here(self, said: str) -> bool:
+        if not isinstance(self.at, Point):
+            return len(self.seen) == self.at
+        pattern = re.compile(self.at.pattern)
+        return bool(pattern.search(said)) and sum(map(bool, map(pattern.search, self.seen))) == self.at.nth
 
 
 def _halve(descriptor: int) -> None:

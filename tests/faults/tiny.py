@@ -29,7 +29,7 @@ parameters:
   decoder_channels: {value: [4, 4, 4, 4, 4]}
   patch_px: {value: 32}
   learning_rate: {values: [0.003, 0.01]}
-train: {epochs: 2, batch_size: 4, stop_patience: null, augment: none}
+train: {epochs: 2, batch_size: 16, stop_patience: null, augment: none}
 method: grid
 budget: {trials: 2}
 """

@@ -1,0 +1,27 @@
+"""The slice of the failpoints in `make test`: kills that a sound harness survives, and broken ones do not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.broken import VARIANTS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_checks_find_every_deliberate_break_and_nothing_without_it() -> None:
+    """SIGKILL at a chosen step, the same command again: each broken variant is caught for what it is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.broken"], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [verdict["name"] for verdict in verdicts] == [variant.name for variant in VARIANTS]
+    for verdict in verdicts:
+        assert verdict["sound"] == [], verdict["name"]
+        assert verdict["expected"] in " ".join(verdict["broken"]), verdict["name"]
