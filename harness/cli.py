@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli_base import Group, home_option, json_option, slot_options, space_options
-from harness.cli_care import doctor
+from harness.cli_care import doctor, gc, retry
 from harness.cli_compare import compare
 from harness.cli_data import data as data_group
 from harness.cli_models import models
@@ -154,7 +154,7 @@ def trial(path: Path, device: str, workers: int | None, out: Path | None, home: 
     screen = Screen()
     at = open_home(home)
     spec = spec_of(path, at, screen)
-    folder = out or at.path / "single" / spec.fingerprint[:16]
+    folder = out or at.singles / spec.fingerprint[:16]
     result = run_single(spec, folder, workplaces(device, workers, stores=at.stores)[0], screen)
     objective = result["objective"]
     click.echo(f"{objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}; {folder}")
@@ -254,9 +254,11 @@ def space_file(name: str) -> Path:
 main.add_command(compare)
 main.add_command(data_group)
 main.add_command(doctor)
+main.add_command(gc)
 data_group.add_command(export_split)
 main.add_command(models)
 main.add_command(report)
+main.add_command(retry)
 main.add_command(score)
 main.add_command(status)
 main.add_command(ui)

@@ -88,7 +88,19 @@ def validation_cut(cut: Cut) -> Cut:
 
 def store_key(rois: Sequence[Roi], cut: Cut, *, data_hash: str) -> str:
     """The name of the store's folder."""
-    names = [roi.name for roi in rois]
+    return _key([roi.name for roi in rois], cut, data_hash)
+
+
+def is_store_of(folder: Path, data_hash: str, cut: Cut) -> bool:
+    """Whether a store's folder holds ROIs of these data, cut this way; not so when it cannot be read."""
+    try:
+        names = [roi["name"] for roi in read_json(folder / "store.json")["rois"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return _key(names, cut, data_hash) == folder.name
+
+
+def _key(names: Sequence[str], cut: Cut, data_hash: str) -> str:
     origin = {"data": data_hash, "rois": names, "cut": cut.model_dump(mode="json"), "version": STORE_VERSION}
     return fingerprint(origin)[:24]
 

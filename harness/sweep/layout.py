@@ -16,6 +16,9 @@ from harness.files import read_json, write_json
 from harness.tracking.store import sqlite_uri
 from harness.trial.folder import TrialFolder
 
+# Raise it when an older harness would misread, or harm, what is written now.
+HOME_VERSION = 1
+
 # SQLite's locks do not hold there, so a database can break.
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smbfs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"}
@@ -57,6 +60,16 @@ class Home:
     def sweeps(self) -> Path:
         """One folder per sweep."""
         return self.path / "sweeps"
+
+    @property
+    def singles(self) -> Path:
+        """Trials that belong to no sweep."""
+        return self.path / "single"
+
+    @property
+    def note(self) -> Path:
+        """Which version of the layout this is."""
+        return self.path / "home.json"
 
     def sweep(self, name: str) -> SweepFolder:
         """The folder of a sweep, there or not."""
@@ -209,7 +222,24 @@ def open_home(given: Path | None) -> Home:
         raise Refused(f"{home.path}: cannot be made: {error.strerror}; choose another --home") from None
     if not os.access(home.path, os.W_OK):
         raise Refused(f"{home.path}: not writable; choose another --home")
+    _check_version(home)
     return home
+
+
+def _check_version(home: Home) -> None:
+    """Refused for a home that a newer harness wrote; a home without a note gets one."""
+    if not home.note.exists():
+        write_json(home.note, {"version": HOME_VERSION})
+        return
+    try:
+        version = int(read_json(home.note)["version"])
+    except (ValueError, KeyError, TypeError):
+        raise Refused(f"{home.note}: cannot be read; is {home.path} a home of harness?") from None
+    if version > HOME_VERSION:
+        raise Refused(
+            f"{home.path} was written by a newer harness (layout {version}; this one knows up to {HOME_VERSION}): "
+            "upgrade, or choose another --home"
+        )
 
 
 def _file_system(path: Path) -> str:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
@@ -26,10 +27,13 @@ class Holder:
     started: float  # of the process, unix seconds: with the pid it names one process, also after pids wrap around
     host: str
     since: str
+    boot: str | None = None  # of the machine; None in notes of before it was written down
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs on this machine."""
+        """Whether it still runs on this machine, since the same start of the machine."""
+        if self.boot is not None and self.boot != boot_id():
+            return False
         try:
             return abs(psutil.Process(self.pid).create_time() - self.started) < 1.0
         except psutil.NoSuchProcess:
@@ -55,12 +59,21 @@ def held(sweep: SweepFolder) -> Iterator[None]:
         me = psutil.Process()
         write_json(
             sweep.holder,
-            {"pid": os.getpid(), "started": me.create_time(), "host": socket.gethostname(), "since": now()},
-        )
+            {"pid": os.getpid(), "started": me.create_time(), "host": socket.gethostname(), "since": now(),
+             "boot": boot_id()},
+        )  # fmt: skip
         yield
     finally:
         sweep.holder.unlink(missing_ok=True)
         lock.release()
+
+
+def boot_id() -> str | None:
+    """Another one after every start of the machine; None where the system does not tell (all but Linux)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def holder_of(sweep: SweepFolder) -> Holder | None:

@@ -57,6 +57,15 @@ class Attempt:
         return self.path / "checkpoint.pt"
 
     @property
+    def epochs(self) -> Path:
+        """Checkpoints that are kept, one file per epoch: `<epoch>.pt`."""
+        return self.path / "epochs"
+
+    def kept_epochs(self) -> list[Path]:
+        """Their files, by epoch."""
+        return sorted(self.epochs.glob("[0-9]*.pt"), key=lambda file: int(file.stem))
+
+    @property
     def outputs(self) -> Path:
         """What becomes the trial's result if this attempt is accepted."""
         return self.path / "outputs"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,13 +97,13 @@ def tag_after_the_run() -> None:
             self._client.set_tag(run_id, *identities[run_id])
         log(self, run_id, **more)
 
-    MlflowTracker.run = run  # type: ignore[assignment,method-assign]
-    MlflowTracker.log = tagged_log  # type: ignore[assignment,method-assign]
+    MlflowTracker.run = run  # type: ignore[method-assign]
+    MlflowTracker.log = tagged_log  # type: ignore[method-assign]
 
 
 def points_at_the_time_of_sending() -> None:
     """All are sent every time, and sent again a point has another time, so that it stands there twice."""
-    import harness.tracking.project as project
+    from harness.tracking import project
     from harness.tracking.points import epoch_points
     from harness.tracking.tracker import Point as Value
 
@@ -112,7 +111,7 @@ def points_at_the_time_of_sending() -> None:
         sent = round(time.time() * 1000)
         return [Value(p.key, p.value, p.step, sent) for p in epoch_points(events, after_epoch=0)]
 
-    project.epoch_points = now
+    project.epoch_points = now  # type: ignore[attr-defined]
 
 
 # The first trial's second epoch is told of, and not saved yet.
@@ -148,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
