@@ -19,6 +19,7 @@ from harness.cli_report import named_sweep, print_end, report, status, ui, write
 from harness.cli_score import score
 from harness.cli_split import export_split
 from harness.cli_traps import traps
+from harness.cli_trial import trial
 from harness.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -129,38 +130,6 @@ def plan(
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
-@slot_options
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The new trial folder (default: in the home, under single/).",
-)
-@home_option
-def trial(path: Path, device: str, workers: int | None, out: Path | None, home: Path | None) -> None:
-    """Train one spec without Optuna and MLflow.
-
-    PATH is a trial folder (its spec is trained again, elsewhere), or a YAML file with one combination.
-
-    \b
-    harness trial runs/sweeps/quickstart/g1/trials/unicorn3.all.0003
-    harness trial one.yaml --out /tmp/one
-    """
-    from harness.execute.devices import workplaces
-    from harness.sweep.layout import open_home
-    from harness.sweep.progress import Screen
-    from harness.sweep.single import run_single, spec_of
-
-    screen = Screen()
-    at = open_home(home)
-    spec = spec_of(path, at, screen)
-    folder = out or at.singles / spec.fingerprint[:16]
-    result = run_single(spec, folder, workplaces(device, workers, stores=at.stores)[0], screen)
-    objective = result["objective"]
-    click.echo(f"{objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}; {folder}")
-
-
-@main.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("sweep.yaml"))
 @click.option("--root", default="data/tiger", show_default=True, help="Where your regions are (holds wsirois/).")
 def init(file: Path, root: str) -> None:
@@ -263,6 +232,7 @@ main.add_command(score)
 main.add_command(status)
 main.add_command(ui)
 main.add_command(traps)
+main.add_command(trial)
 
 if __name__ == "__main__":
     main()

@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,17 +26,14 @@ from harness.checkpoint import (
     Weights,
     restore_rng,
     rng_states,
-    save_checkpoint,
     snapshot,
 )
 from harness.config.spec import TrainSpec, TrialSpec
-from harness.data.batches import training_batches
 from harness.data.patches import PatchStore, class_counts
-from harness.data.targets import target_table
+from harness.epoch import NotFinite, OnStep, Trained, train_epoch
 from harness.errors import BadInput
-from harness.evaluate import Evaluation, LossFunction, Totals, autocast, evaluate, likeliest, placed_images
+from harness.evaluate import Evaluation, evaluate
 from harness.losses import build_loss
-from harness.metrics import PaperMetrics
 from harness.models.build import build_model
 from harness.optimization import (
     Schedule,
@@ -46,19 +41,12 @@ from harness.optimization import (
     build_optimizer,
     build_schedule,
     minimized,
-    parts_of,
     step_schedule,
 )
 from harness.scores import Scheme, pooled, score_rois
 
-Item = TypeVar("Item")
-
 # Beside `val/<score>`; the other scores (per centre, ...) stand in `scores.json` at the best epoch.
 ALSO_LOGGED = ("val/non_homogeneous/iou", "val/non_homogeneous/dice", "val/non_homogeneous/yardstick")
-
-
-class NotFinite(ArithmeticError):
-    """A loss became NaN or infinite; the message says where."""
 
 
 class Stopped(Exception):
@@ -99,28 +87,6 @@ class FitResult:
     stopped_early: bool
 
 
-@dataclass(slots=True)
-class Waits:
-    """How long a loop waited for its items."""
-
-    seconds: float = 0.0
-
-    def timed(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items; the time until each is there is added up."""
-        began = time.perf_counter()
-        for item in items:
-            self.seconds += time.perf_counter() - began
-            yield item
-            began = time.perf_counter()
-
-
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    loss: float
-    paper: Mapping[str, float | None]
-    data_seconds: float
-
-
 def initial_model(spec: TrialSpec) -> nn.Module:
     """The network with its initial weights, which depend on the spec alone."""
     torch.manual_seed(derived_seed(spec.seed, "weights"))
@@ -133,15 +99,16 @@ def fit(
     model: nn.Module,
     *,
     device: torch.device,
-    checkpoint_file: Path,
+    save: Callable[[Checkpoint], None],
     on_epoch: Callable[[EpochReport], None],
     should_stop: Callable[[], bool],
     resume_from: Checkpoint | None = None,
+    on_step: OnStep | None = None,
 ) -> FitResult:
     """Train `model` (from `initial_model`) and return its best epoch by `spec.objective`.
 
-    Writes `checkpoint_file` after every epoch. NotFinite when a loss is not; Stopped when asked to
-    (polled per batch); BadInput when the objective is n/a in every epoch.
+    Every epoch ends with `on_epoch`, then `save`. NotFinite when a loss is not; Stopped when asked to (polled per
+    batch); BadInput when the objective is n/a in every epoch. `on_step` sees every batch, and may raise.
     """
     train = spec.train
     if device.type == "cuda":
@@ -181,7 +148,10 @@ def fit(
         lr = float(optimizer.param_groups[0]["lr"])
         torch.manual_seed(derived_seed(spec.seed, f"epoch {epoch}"))
 
-        trained = _train_epoch(spec, data, model, loss, optimizer, epoch=epoch, device=device, poll=poll)
+        trained = train_epoch(
+            spec, data.training, data.training_indices, model, loss, optimizer,
+            epoch=epoch, device=device, poll=poll, on_step=on_step,
+        )  # fmt: skip
         evaluation = validate()
         if not math.isfinite(evaluation.loss):
             raise NotFinite(f"validation loss is {evaluation.loss} in epoch {epoch}")
@@ -201,8 +171,7 @@ def fit(
 
         # Logged before it is saved: a kill in between logs the epoch twice, with equal numbers; none is lost.
         on_epoch(EpochReport(epoch, progress.seconds[-1], objective, values, trained.data_seconds))
-        save_checkpoint(
-            checkpoint_file,
+        save(
             Checkpoint(
                 progress=progress,
                 # The same tensors where this epoch is the best one: torch.save writes shared storage once.
@@ -211,8 +180,7 @@ def fit(
                 optimizer=optimizer.state_dict(),
                 schedule=schedule.state_dict() if schedule else None,
                 rng=rng_states(device),
-            ),
-            fingerprint=spec.fingerprint,
+            )
         )
 
     if best_weights is None or progress.best_epoch is None or progress.best_value is None:
@@ -228,52 +196,6 @@ def fit(
         progress=progress,
         stopped_early=progress.epoch < train.epochs,
     )
-
-
-def _train_epoch(
-    spec: TrialSpec,
-    data: TrialData,
-    model: nn.Module,
-    loss: LossFunction,
-    optimizer: torch.optim.Optimizer,
-    *,
-    epoch: int,
-    device: torch.device,
-    poll: Callable[[], None],
-) -> _Trained:
-    """One pass over the training patches; the metrics are of the training predictions, as in the paper."""
-    totals = Totals(PaperMetrics(classes=spec.classes, undefined=spec.train.undefined, device=device))
-    table = target_table(spec.dataset.labels, spec.train.undefined)
-    batches = training_batches(
-        data.training,
-        data.training_indices,
-        spec=spec.train,
-        table=table,
-        labels=spec.dataset.labels,
-        seed=spec.seed,
-        epoch=epoch,
-    )
-    model.train()
-    waits = Waits()
-    for number, (images_NCHW, targets_numpy_NHW) in enumerate(waits.timed(batches), start=1):
-        poll()
-        optimizer.zero_grad(set_to_none=True)
-        for part in parts_of(len(images_NCHW), spec.train.accumulate):
-            targets_NHW = torch.tensor(targets_numpy_NHW[part], device=device)
-            with autocast(spec.train.precision, device):
-                logits_NKHW = model(placed_images(images_NCHW[part], device))
-            part_loss = loss(logits_NKHW.float(), targets_NHW)
-            # Free on the CPU; elsewhere reading it would hold up the device at every step: there the sum is read.
-            if device.type == "cpu" and not math.isfinite(part_loss.item()):
-                raise NotFinite(f"training loss is {part_loss.item()} in epoch {epoch}, batch {number}")
-            share = len(targets_NHW) / len(images_NCHW)
-            (part_loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            totals.add(part_loss, likeliest(logits_NKHW.detach()), targets_NHW)
-        optimizer.step()
-    mean_loss = totals.mean_loss()
-    if not math.isfinite(mean_loss):
-        raise NotFinite(f"training loss is {mean_loss} in epoch {epoch}")
-    return _Trained(mean_loss, totals.metrics.compute(), waits.seconds)
 
 
 def finished(progress: Progress, train: TrainSpec) -> bool:
@@ -307,7 +229,7 @@ def _class_weights(spec: TrialSpec, data: TrialData) -> tuple[float, ...] | None
 
 
 def _logged(
-    spec: TrialSpec, trained: _Trained, evaluation: Evaluation, scores: Mapping[str, float | None]
+    spec: TrialSpec, trained: Trained, evaluation: Evaluation, scores: Mapping[str, float | None]
 ) -> dict[str, float]:
     """The epoch's values that are there, by name."""
     overall = [name for name in scores if name.count("/") == 1]  # val/iou, val/dice_tumor, ...

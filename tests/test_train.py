@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,18 @@ import pytest
 import torch
 from torch import nn
 
-from harness.checkpoint import Checkpoint, CheckpointUnreadable, Weights, load_checkpoint
+from harness.checkpoint import Checkpoint, CheckpointUnreadable, Weights, load_checkpoint, save_checkpoint
 from harness.config.labels import LabelMap
 from harness.config.spec import Objective, TrialSpec
 from harness.data.batches import training_batches
 from harness.data.cohort import read_cohort
 from harness.data.patches import open_store, patches_of, validation_cut
+from harness.epoch import NotFinite
 from harness.errors import BadInput
 from harness.optimization import balanced_weights
 from harness.train import (
     EpochReport,
     FitResult,
-    NotFinite,
     Stopped,
     TrialData,
     derived_seed,
@@ -80,7 +81,7 @@ def trained(
         data_of(spec),
         model or tiny_net(spec),
         device=CPU,
-        checkpoint_file=checkpoint_file,
+        save=partial(save_checkpoint, checkpoint_file, fingerprint=spec.fingerprint),
         on_epoch=(reports if reports is not None else []).append,
         should_stop=should_stop,
         resume_from=resume_from,

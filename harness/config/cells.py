@@ -168,4 +168,6 @@ def resolve(space: SearchSpace, facts: DataFacts, assignment: Assignment, *, see
     model = ModelSpec(**{name: value for name, value in chosen.items() if name in MODEL_KNOBS})
     fixed = {name: getattr(space.train, name) for name in TRAIN_KNOBS}
     train = TrainSpec(**{**fixed, **{name: value for name, value in chosen.items() if name in TRAIN_KNOBS}})
-    return TrialSpec(dataset=dataset, model=model, train=train, objective=space.objective, seed=seed)
+    return TrialSpec(
+        dataset=dataset, model=model, train=train, objective=space.objective, seed=seed, keep_epochs=space.keep_epochs
+    )

@@ -11,7 +11,7 @@ from harness.config.base import Frozen
 from harness.config.imported import ImportedPart, without_places
 from harness.config.labels import BUILTIN, LabelMap
 from harness.config.rules import Rule, parse_rule
-from harness.config.spec import Objective, TrainSpec
+from harness.config.spec import KeptEpochs, Objective, TrainSpec
 from harness.files import fingerprint
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -51,7 +51,18 @@ PHANTOM = "phantom"  # as `root`
 
 # Of the space, but of no influence on what is computed: a change of these makes no generation.
 NOT_COMPUTED = frozenset(
-    {"name", "budget", "on_failure", "timeout", "replicate", "claims", "references", "reproduces", "export"}
+    {
+        "name",
+        "budget",
+        "on_failure",
+        "timeout",
+        "replicate",
+        "claims",
+        "references",
+        "reproduces",
+        "export",
+        "keep_epochs",
+    }
 )
 
 
@@ -213,6 +224,7 @@ class SearchSpace(Frozen):
     claims: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
     reproduces: tuple[SourceItem, ...] = ()
+    keep_epochs: KeptEpochs = "none"  # whose checkpoints stay, for `harness trial FOLDER --at-epoch`
     export: Annotated[str, Field(pattern=r"^(all|none|top:[1-9][0-9]{0,3})$")] = "none"
 
     @field_validator("labels", mode="before")

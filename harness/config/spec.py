@@ -14,6 +14,7 @@ from harness.files import fingerprint
 Positive = Annotated[int, Field(ge=1)]
 LossName = Literal["jaccard", "dice", "cross_entropy", "focal"]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+KeptEpochs = Literal["none", "all"] | Positive | tuple[Positive, ...]
 Rate = Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False)]
 
 
@@ -120,11 +121,19 @@ class TrialSpec(Frozen):
     train: TrainSpec
     objective: Objective = Objective()
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    keep_epochs: KeptEpochs = "none"  # whose checkpoints stay: all, every n-th, or these
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what decides the weights: the spec without the data's location."""
-        return fingerprint(without_places(self.model_dump(mode="json", exclude={"dataset": {"root"}})))
+        """Hash of what decides the weights: the spec without the data's location, and what is kept."""
+        dumped = self.model_dump(mode="json", exclude={"dataset": {"root"}, "keep_epochs": True})
+        return fingerprint(without_places(dumped))
+
+    def keeps(self, epoch: int) -> bool:
+        """Whether the state after this epoch stays, to be stepped into."""
+        if isinstance(self.keep_epochs, int):
+            return epoch % self.keep_epochs == 0
+        return self.keep_epochs == "all" or (self.keep_epochs != "none" and epoch in self.keep_epochs)
 
     @property
     def imported_parts(self) -> tuple[ImportedPart, ...]:

@@ -19,6 +19,8 @@ from harness.sweep.prepare import Prepared, Steps
 FIXED_BYTES_PER_TRIAL = 1_000_000
 # Weights are kept as best weights, in the checkpoint (weights, best, two Adam moments), in MLflow and as its model.
 WEIGHT_COPIES = 8
+# An epoch that is kept (`keep_epochs`): weights, best weights, two Adam moments.
+WEIGHT_COPIES_PER_EPOCH = 4
 # Distinct models that are timed; the rest is taken to cost the mean of these.
 TIMED_AT_MOST = 6
 # Of the time of an epoch that is not network or augmentation: scores, checkpoint, events.
@@ -121,7 +123,9 @@ def _estimate(
                 f"{epoch_s:.1f} s an epoch"
             )
             on_progress(done, len(chosen))
-    per_trial = sum(weights) / len(weights) * WEIGHT_COPIES + FIXED_BYTES_PER_TRIAL
+    kept_epochs = sum(specs[0].keeps(epoch) for epoch in range(1, specs[0].train.epochs + 1))
+    copies = WEIGHT_COPIES + WEIGHT_COPIES_PER_EPOCH * kept_epochs
+    per_trial = sum(weights) / len(weights) * copies + FIXED_BYTES_PER_TRIAL
     return tuple(timed), {
         "hours": round(trials * sum(seconds) / len(seconds) / slots / 3600, 3),
         "disk_bytes": round(trials * per_trial + sum(count["store_bytes"] for count in patches)),

@@ -114,8 +114,7 @@ class Bench:
         """`fit` on these patches, which need not be those the spec names."""
         return fit(
             spec, data, initial_model(spec), device=CPU,
-            checkpoint_file=self.folder / "checkpoint.pt",
-            on_epoch=lambda report: None, should_stop=lambda: False,
+            save=lambda checkpoint: None, on_epoch=lambda report: None, should_stop=lambda: False,
         )  # fmt: skip
 
     def evaluated(self, spec: TrialSpec, result: FitResult, store: PatchStore) -> Evaluation:

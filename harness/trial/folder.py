@@ -3,7 +3,7 @@
 trials/<uid>/
   spec.json  environment.json          written before the first attempt / by the accepted one
   attempts/<n>/                        one per start of a worker; only its own worker writes there
-    events.jsonl  checkpoint.pt  outputs/...
+    events.jsonl  checkpoint.pt  epochs/<epoch>.pt  outputs/...
   result.json scores.json weights.safetensors model.json predictions/ figures/    moved from the accepted attempt
   mlflow_model/                        once exported
   manifest.json                        sha256 of all of the above, written last: with it the trial is complete
@@ -22,7 +22,7 @@ from typing import Any
 
 from harness.config.spec import TrialSpec
 from harness.errors import BadInput
-from harness.files import fsync_folder, read_json, sha256_file, write_json
+from harness.files import fsync_folder, read_json, sha256_file, write_json, written_aside
 
 OUTPUTS = (
     "environment.json",
@@ -60,6 +60,19 @@ class Attempt:
     def epochs(self) -> Path:
         """Checkpoints that are kept, one file per epoch: `<epoch>.pt`."""
         return self.path / "epochs"
+
+    def keep_epoch(self, epoch: int) -> None:
+        """Keep the present checkpoint as this epoch's: the same file by a second name, so it costs no time."""
+        self.epochs.mkdir(exist_ok=True)
+        kept = self.epochs / f"{epoch}.pt"
+        try:
+            os.link(self.checkpoint, kept)
+        except FileExistsError:
+            return  # by a start of this attempt that was killed
+        except OSError:  # a file system without links
+            with written_aside(kept) as aside:
+                shutil.copyfile(self.checkpoint, aside)
+        fsync_folder(self.epochs)
 
     def kept_epochs(self) -> list[Path]:
         """Their files, by epoch."""

@@ -17,16 +17,17 @@ from typing import Any
 import cv2
 import torch
 
-from harness.checkpoint import Checkpoint, CheckpointUnreadable, load_checkpoint
+from harness.checkpoint import Checkpoint, CheckpointUnreadable, load_checkpoint, save_checkpoint
 from harness.config.spec import TrialSpec
 from harness.data.cohort import read_cohort
 from harness.data.patches import non_homogeneous, open_store, patches_of, validation_cut
 from harness.data.tiger import Roi
+from harness.epoch import NotFinite
 from harness.errors import BadInput, HarnessError, Refused
 from harness.files import is_disk_full, write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
-from harness.train import EpochReport, NotFinite, Stopped, TrialData, fit, initial_model
+from harness.train import EpochReport, Stopped, TrialData, fit, initial_model
 from harness.trial.environment import system_metrics
 from harness.trial.folder import Attempt, TrialFolder
 from harness.trial.outputs import PatchFacts, write_outputs
@@ -138,7 +139,7 @@ def _train(
     should_stop: Callable[[], bool],
 ) -> None:
     began = time.perf_counter()
-    _settle(device)
+    settle(device)
     spec = folder.read_spec()
     rois = cohort(spec)
     data = open_data(spec, rois, stores)
@@ -162,12 +163,17 @@ def _train(
         values = {**report.values, **system_metrics()}
         record({"event": "epoch", **asdict(report), "values": values})
 
+    def save(checkpoint: Checkpoint) -> None:
+        save_checkpoint(attempt.checkpoint, checkpoint, fingerprint=spec.fingerprint)
+        if spec.keeps(checkpoint.progress.epoch):
+            attempt.keep_epoch(checkpoint.progress.epoch)
+
     result = fit(
         spec,
         data,
         model,
         device=device,
-        checkpoint_file=attempt.checkpoint,
+        save=save,
         on_epoch=on_epoch,
         should_stop=should_stop,
         resume_from=resumed,
@@ -187,7 +193,7 @@ def _train(
     )
 
 
-def _settle(device: torch.device) -> None:
+def settle(device: torch.device) -> None:
     """Put the process into the state that the same weights depend on, whatever ran in it before."""
     cv2.setNumThreads(1)
     if device.type == "cpu":

@@ -17,10 +17,10 @@ import safetensors.numpy
 import torch
 
 from harness.config.spec import ModelSpec, TrialSpec
+from harness.epoch import NotFinite
 from harness.errors import BadInput
 from harness.files import read_json, sha256_file
 from harness.scores import read_scores, score_rois
-from harness.train import NotFinite
 from harness.trial.folder import OUTPUTS, TrialFolder
 from harness.trial.outputs import png
 from harness.trial.run import failure_cause, newest_checkpoint, run_trial
