@@ -3,6 +3,7 @@
 HarnessError            1  a mistake of ours (any other exception counts as this, too)
 ├── BadInput            2  a file, a value or data that cannot be used; lists every problem found
 ├── Refused             3  the request is understood and declined, with the way out
+│   └── NoSpace            the disk is full, or too small for what is asked
 ├── TrialsFailed        4  the sweep finished, but some trials failed
 ├── NothingCompleted    5  the sweep finished and no trial completed
 └── Interrupted       130  Ctrl-C or a signal; the same command goes on
@@ -34,6 +35,10 @@ class Refused(HarnessError):
     """A request that is declined on purpose; the message names the reason and the remedy."""
 
     exit_code: ClassVar[int] = 3
+
+
+class NoSpace(Refused):
+    """The disk is full, or too small for what is asked; nothing is lost, and the same command goes on."""
 
 
 class TrialsFailed(HarnessError):

@@ -27,7 +27,7 @@ from harness.config.spec import Cut
 from harness.data.cutting import Grid, cut_pixels, grid_of, positions
 from harness.data.png import checked_header, read_image, read_mask
 from harness.data.tiger import Roi
-from harness.errors import BadInput, Refused
+from harness.errors import BadInput, NoSpace, Refused
 from harness.files import fingerprint, fsync_folder, read_json, write_json
 
 # Part of every key: raise it when the same inputs would give other bytes.
@@ -220,8 +220,8 @@ def _build_aside(folder: Path, rois: Sequence[Roi], cut: Cut, on_progress: OnPro
     patches, size_bytes = store_bytes([(*size, roi.mpp) for size, roi in zip(sizes, rois, strict=True)], cut)
     free_bytes = shutil.disk_usage(folder.parent).free
     if size_bytes > free_bytes:
-        need = f"the patches need {size_bytes / 1e9:.1f} GB and {free_bytes / 1e9:.1f} GB are free"
-        raise Refused(f"{folder.parent}: {need}; free some, or choose another --home")
+        need = f"the patches need {size_bytes / 1e6:.0f} MB and {free_bytes / 1e6:.0f} MB are free"
+        raise NoSpace(f"{folder.parent}: {need}; free some, or choose another --home")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     aside.mkdir()
     try:
@@ -232,7 +232,7 @@ def _build_aside(folder: Path, rois: Sequence[Roi], cut: Cut, on_progress: OnPro
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise Refused(f"{folder.parent}: the disk is full ({size_bytes / 1e9:.1f} GB are needed)") from error
+        raise NoSpace(f"{folder.parent}: the disk is full ({size_bytes / 1e6:.0f} MB are needed)") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -23,7 +23,7 @@ from harness.data.cohort import read_cohort
 from harness.data.patches import non_homogeneous, open_store, patches_of, validation_cut
 from harness.data.tiger import Roi
 from harness.epoch import NotFinite
-from harness.errors import BadInput, HarnessError, Refused
+from harness.errors import BadInput, HarnessError, NoSpace, Refused
 from harness.files import is_disk_full, write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
@@ -34,8 +34,12 @@ from harness.trial.outputs import PatchFacts, write_outputs
 
 Event = dict[str, Any]
 
-# What the allocators of torch (CPU, CUDA, MPS), numpy, OpenCV and the kernel say when memory is short.
-OUT_OF_MEMORY = re.compile(r"(can't|cannot) allocate memory|(not enough|out of|insufficient) memory", re.IGNORECASE)
+# What the allocators of torch (CPU, CUDA, MPS), numpy, OpenCV and the kernel say when memory is short; and oneDNN, which
+# says only that it "could not create a primitive" (seen under a limit of 4 GB of address space).
+OUT_OF_MEMORY = re.compile(
+    r"(can't|cannot) allocate memory|(not enough|out of|insufficient) memory|could not create a( \w+)? primitive",
+    re.IGNORECASE,
+)
 
 
 def run_trial(
@@ -82,7 +86,7 @@ def failure_cause(error: Exception) -> str:
     """`nan`, `out_of_memory`, `disk_full`, `data`, `refused` or `error`."""
     if isinstance(error, NotFinite):
         return "nan"
-    if is_disk_full(error):
+    if is_disk_full(error) or isinstance(error, NoSpace):
         return "disk_full"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error)):
         return "out_of_memory"

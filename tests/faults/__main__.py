@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 # 360 of some 750 steps in two processes, one a core.
 TRIES, PROCESSES = 360, 2
-GROUPS: tuple[tuple[str, ...], ...] = (("kills",), ("signals",), ("outage", "90"))
+GROUPS: tuple[tuple[str, ...], ...] = (
+    ("broken",), ("fence",), ("kills",), ("signals",), ("scarcity",), ("outage", "90"),
+)  # fmt: skip
 ENDED = re.compile(r"(\d+) passed, (\d+) failed")
 
 

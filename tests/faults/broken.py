@@ -139,11 +139,19 @@ def verdicts(tried: Bench, variants: Sequence[Variant]) -> Iterator[dict[str, An
         yield {"name": variant.name, "expected": variant.found, "broken": broken, "sound": sound[kill]}
 
 
+def is_right(verdict: Mapping[str, Any]) -> bool:
+    """Whether the break was found out for what it is, and nothing without it."""
+    return not verdict["sound"] and verdict["expected"] in " ".join(verdict["broken"])
+
+
 def main() -> None:
     """Print the verdicts."""
+    right = []
     with tempfile.TemporaryDirectory(prefix="broken-") as name:
         for verdict in verdicts(bench(Path(name)), VARIANTS):
+            right.append(is_right(verdict))
             print(json.dumps(verdict), flush=True)
+    print(f"{right.count(True)} passed, {right.count(False)} failed")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,14 +66,27 @@ class Bench:
         """All that the command has said so far."""
         return (self.path / "said").read_text(encoding="utf-8", errors="replace")
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
-        """Start the command, or start it again."""
-        command = [sys.executable, "-m", "harness.cli", "sweep", "real.yaml", "--home", str(self.home), *more]
+    def command(self, *more: str) -> list[str]:
+        """The command line of the sweep."""
+        return [sys.executable, "-m", "harness.cli", "sweep", "real.yaml", "--home", str(self.home), *more]
+
+    def start(self, *more: str, limits: Mapping[int, int] | None = None) -> subprocess.Popen[bytes]:
+        """Start the command, or start it again; `limits`: {resource.RLIMIT_...: bytes}."""
+        return self.run(self.command(*more), limits or {})
+
+    def run(self, command: Sequence[str], limits: Mapping[int, int]) -> subprocess.Popen[bytes]:
+        """Start any command there; what it says is added to what was said."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "HARNESS_"))}
+
+        def limited() -> None:
+            for what, size in limits.items():
+                resource.setrlimit(what, (size, size))
+
         with (self.path / "said").open("ab") as said:
             return subprocess.Popen(
-                command, cwd=self.path, env=kept | self.environment, stdout=said, stderr=said, stdin=subprocess.DEVNULL
-            )
+                command, cwd=self.path, env=kept | self.environment, stdout=said, stderr=said,
+                stdin=subprocess.DEVNULL, preexec_fn=limited,
+            )  # fmt: skip
 
     def finish(self, timeout_s: float = 180) -> int:
         """Run the command to its end; its exit code."""
@@ -147,7 +161,12 @@ def _of_folders(there: Bench, weights: dict[str, str] | None, kills: int) -> Ite
 
 def _of_optuna(file: Path) -> Iterator[str]:
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        states = [state for (state,) in database.execute("select state from trials")]
+        rows = database.execute(
+            "select t.number, t.state, a.value_json from trials t left join trial_user_attributes a "
+            "on a.trial_id = t.trial_id and a.key = 'supersedes'"
+        ).fetchall()
+    replaced = {int(number) for *_, number in rows if number is not None}
+    states = [state for number, state, _ in rows if number not in replaced]
     if states != ["COMPLETE"] * TRIALS:
         yield f"Optuna has {states}"
 
@@ -161,7 +180,11 @@ def _of_mlflow(there: Bench, file: Path) -> Iterator[str]:
         ).fetchall()
         parents = database.execute("select count(*) from tags where key = 'harness.sweep_uid'").fetchone()[0]
         running = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()[0]
-        points = database.execute("select run_uuid, key, step from metrics").fetchall()
+        # The sweep's own run counts trials by their states: after a second try it has a later word on the same step.
+        points = database.execute(
+            "select m.run_uuid, m.key, m.step from metrics m join tags t on t.run_uuid = m.run_uuid "
+            "where t.key = 'harness.trial_uid'"
+        ).fetchall()
     uids = Counter(uid.rsplit("/", 1)[-1] for _, uid, _ in runs)
     if uids != Counter(list(there.records())):
         yield f"MLflow has runs {dict(uids)}"

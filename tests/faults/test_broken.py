@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.broken import VARIANTS
+from tests.faults.broken import VARIANTS, is_right
 
 
 @pytest.mark.slow
@@ -20,8 +20,6 @@ def test_the_checks_find_every_deliberate_break_and_nothing_without_it() -> None
         [sys.executable, "-m", "tests.faults.broken"], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    verdicts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [verdict["name"] for verdict in verdicts] == [variant.name for variant in VARIANTS]
-    for verdict in verdicts:
-        assert verdict["sound"] == [], verdict["name"]
-        assert verdict["expected"] in " ".join(verdict["broken"]), verdict["name"]
+    assert [verdict for verdict in verdicts if not is_right(verdict)] == []

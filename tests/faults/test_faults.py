@@ -128,8 +128,13 @@ def test_the_checks_of_a_real_sweep_see_what_is_wrong(tmp_path: Path) -> None:
         lines = [json.dumps({"event": "epoch", "epoch": epoch}) + "\n" for epoch in (1, 2, 2)]
         (attempt / "events.jsonl").write_text("".join(lines))
     with closing(sqlite3.connect(there.home / "optuna.db")) as database:
-        database.execute("create table trials (state)")
-        database.executemany("insert into trials values (?)", [("COMPLETE",), ("RUNNING",)])
+        database.executescript(
+            """create table trials (trial_id, number, state);
+            create table trial_user_attributes (trial_id, key, value_json);
+            insert into trials values (1, 0, 'COMPLETE'), (2, 1, 'RUNNING'), (3, 2, 'FAIL'), (4, 3, 'COMPLETE');
+            insert into trial_user_attributes values (4, 'supersedes', '2'), (4, 'uid', '"x"');
+            """
+        )
         database.commit()
     with closing(sqlite3.connect(there.home / "mlflow.db")) as database:
         database.executescript(
@@ -146,7 +151,7 @@ def test_the_checks_of_a_real_sweep_see_what_is_wrong(tmp_path: Path) -> None:
     found = "\n".join(problems(there, weights=None, kills=0))
     for part in (
         "2 epochs were trained twice after 0 kills",
-        "Optuna has ['COMPLETE', 'RUNNING']",
+        "Optuna has ['COMPLETE', 'RUNNING', 'COMPLETE']",
         "MLflow has runs {'default.0000': 2, 'default.0001': 1}",
         "0 runs of the sweep, and 1 that are RUNNING",
         "1 points twice, such as ('val/iou', 1)",

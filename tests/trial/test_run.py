@@ -18,7 +18,7 @@ import torch
 
 from harness.config.spec import ModelSpec, TrialSpec
 from harness.epoch import NotFinite
-from harness.errors import BadInput
+from harness.errors import BadInput, NoSpace
 from harness.files import read_json, sha256_file
 from harness.scores import read_scores, score_rois
 from harness.trial.folder import OUTPUTS, TrialFolder
@@ -228,6 +228,8 @@ def test_a_network_that_does_not_exist_is_failed_by_data(root: Path, tmp_path: P
             "out_of_memory",
         ),
         (OSError(12, "Cannot allocate memory"), "out_of_memory"),
+        (RuntimeError("could not create a primitive"), "out_of_memory"),
+        (NoSpace("stores: the patches need 3 MB and 1 MB are free"), "disk_full"),
         (BadInput("x.png: cannot be read"), "data"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
         (KeyError("memory"), "error"),
