@@ -154,7 +154,9 @@ def _written(sweep: Sweep, generation: GenerationFolder, out: Path) -> Path:
 
 def ui_server() -> str:
     """Where the runs are to be seen: the tracking server, else where `harness ui` puts them."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    from harness.tracking.store import without_login
+
+    uri = without_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
     return uri if uri.startswith(("http://", "https://")) else f"http://127.0.0.1:{UI_PORT}"
 
 

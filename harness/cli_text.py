@@ -13,6 +13,7 @@ from rich.table import Table
 from harness.config.labels import BUILTIN, UNDEFINED, LabelMap
 from harness.data.check import KINDS, Checked, Defect
 from harness.data.relations import notice_lines
+from harness.files import size_text
 from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
 from harness.report.wording import duration_text, plural
 from harness.sweep.changes import plan_lines
@@ -37,8 +38,8 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
     lines = [f"timed: {line}" for line in timed]
     lines.append(
         f"{document['to_train']:,} trials to train: about {_hours(estimate['hours'])} on {slots} x {device} without "
-        f"pruning or early stopping, {_size(estimate['disk_bytes'])} of disk, "
-        f"{_size(estimate['memory_bytes'])} of memory"
+        f"pruning or early stopping, {size_text(estimate['disk_bytes'])} of disk, "
+        f"{size_text(estimate['memory_bytes'])} of memory"
         if document["to_train"]
         else "nothing is left to train; a larger budget (--trials) may bring new combinations"
     )
@@ -323,7 +324,3 @@ def _hours(hours: float) -> str:
     if hours < 1.5 / 60:
         return "a minute"
     return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
-
-
-def _size(size_bytes: float) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

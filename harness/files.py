@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and naming content by its hash."""
+"""Writing files so that a reader never sees half of one, naming content by its hash, and sizes in words."""
 
 from __future__ import annotations
 
@@ -99,3 +99,10 @@ def safe_name(name: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "_"
     # Most file systems end at 255 bytes; a cut name keeps a piece of the hash so that two long ones stay apart.
     return safe if len(safe) <= 120 else f"{safe[:100]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def size_text(size_bytes: float) -> str:
+    """A size as people read it: `41.4 GB`, `380 MB`, `0.4 MB`."""
+    if size_bytes >= 1e9:
+        return f"{size_bytes / 1e9:.1f} GB"
+    return f"{size_bytes / 1e6:.0f} MB" if size_bytes >= 1e7 else f"{size_bytes / 1e6:.1f} MB"

@@ -28,7 +28,7 @@ from harness.data.cutting import Grid, cut_pixels, grid_of, positions
 from harness.data.png import checked_header, read_image, read_mask
 from harness.data.tiger import Roi
 from harness.errors import BadInput, NoSpace, Refused
-from harness.files import fingerprint, fsync_folder, read_json, write_json
+from harness.files import fingerprint, fsync_folder, read_json, size_text, write_json
 
 # Part of every key: raise it when the same inputs would give other bytes.
 STORE_VERSION = 1
@@ -220,7 +220,7 @@ def _build_aside(folder: Path, rois: Sequence[Roi], cut: Cut, on_progress: OnPro
     patches, size_bytes = store_bytes([(*size, roi.mpp) for size, roi in zip(sizes, rois, strict=True)], cut)
     free_bytes = shutil.disk_usage(folder.parent).free
     if size_bytes > free_bytes:
-        need = f"the patches need {size_bytes / 1e6:.0f} MB and {free_bytes / 1e6:.0f} MB are free"
+        need = f"the patches need {size_text(size_bytes)} and {size_text(free_bytes)} are free"
         raise NoSpace(f"{folder.parent}: {need}; free some, or choose another --home")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     aside.mkdir()
@@ -232,7 +232,7 @@ def _build_aside(folder: Path, rois: Sequence[Roi], cut: Cut, on_progress: OnPro
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise NoSpace(f"{folder.parent}: the disk is full ({size_bytes / 1e6:.0f} MB are needed)") from error
+        raise NoSpace(f"{folder.parent}: the disk is full ({size_text(size_bytes)} are needed)") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

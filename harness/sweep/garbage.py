@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.config.spec import Cut
 from harness.data.patches import is_store_of, validation_cut
 from harness.errors import BadInput, Refused
+from harness.files import size_text
 from harness.report.wording import plural
 from harness.sweep.layout import Home, SweepFolder
 from harness.sweep.ledger import Record
@@ -78,10 +79,10 @@ def summary_of(cleaned: Cleaned, *, dry_run: bool) -> Iterator[str]:
     for piece in cleaned.pieces:
         sizes[piece.kind] += piece.size_bytes
     for kind in sorted(sizes, key=lambda kind: -sizes[kind]):
-        yield f"{plural(counts[kind], kind)}: {sizes[kind] / 1e6:.1f} MB"
+        yield f"{plural(counts[kind], kind)}: {size_text(sizes[kind])}"
     yield from (f"note: {note}" for note in cleaned.notes)
     verb = "would free" if dry_run else "freed"
-    yield f"{verb} {cleaned.size_bytes / 1e6:.1f} MB; results, curves and what trials continue from stay"
+    yield f"{verb} {size_text(cleaned.size_bytes)}; results, curves and what trials continue from stay"
 
 
 def _removed(pieces: Sequence[Piece]) -> Sequence[Piece]:

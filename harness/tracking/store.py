@@ -13,6 +13,7 @@ from harness.errors import Refused
 
 # As `user:password@` in URLs, and as the query parameters that database drivers accept.
 _PASSWORD = re.compile(r"(?<=://)([^:/?#@\s]*):[^@/?#\s]*@")
+_LOGIN = re.compile(r"(?<=://)[^/?#@\s]*@")
 _PASSWORD_PARAMETER = re.compile(r"([?&](?:password|passwd|token|secret)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
 
 _CLIENT = {
@@ -82,6 +83,11 @@ def sqlite_uri(file: Path) -> str:
 def printable(text: str) -> str:
     """`text` (a URI, or a message that quotes one) with passwords as `***`."""
     return _PASSWORD_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def without_login(uri: str) -> str:
+    """A server's address as a link: whoever opens it is asked for name and password by the server."""
+    return printable(_LOGIN.sub("", uri))
 
 
 def client_settings(environ: Mapping[str, str]) -> dict[str, str]:

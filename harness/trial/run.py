@@ -34,8 +34,8 @@ from harness.trial.outputs import PatchFacts, write_outputs
 
 Event = dict[str, Any]
 
-# What the allocators of torch (CPU, CUDA, MPS), numpy, OpenCV and the kernel say when memory is short; and oneDNN, which
-# says only that it "could not create a primitive" (seen under a limit of 4 GB of address space).
+# What the allocators of torch (CPU, CUDA, MPS), numpy, OpenCV and the kernel say when memory is short. oneDNN says only
+# that it "could not create a primitive" (seen under a limit of 4 GB of address space).
 OUT_OF_MEMORY = re.compile(
     r"(can't|cannot) allocate memory|(not enough|out of|insufficient) memory|could not create a( \w+)? primitive",
     re.IGNORECASE,
