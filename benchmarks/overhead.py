@@ -1,8 +1,8 @@
 """What safety costs an epoch: python benchmarks/overhead.py [--patients 24] [--epochs 4] [--rounds 2]
 
 The same trial twice per round, one after the other: by `harness sweep` with a worker (events and checkpoints fsynced,
-beats, Optuna, an outbox to MLflow), and by the bare training loop (`fit` with nothing saved and nobody told). An epoch is
-the time from the end of one to the end of the next, so what happens between epochs counts; the first is left out, since
+beats, Optuna, an outbox to MLflow), and by the bare training loop (`fit` with nothing saved and nobody told). An epoch
+is the time from the end of one to the end of the next, so what happens in between counts; the first is left out, since
 it holds the imports. Weights must be equal.
 """
 
@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from harness.files import sha256_file
 from harness.trial.folder import TrialFolder
@@ -97,11 +98,10 @@ def main() -> None:
             bare += [after - before for before, after in pairwise(ends_bare)]
             same = sha256_file(weights) == sha256_file(trial.weights)
             print(f"round {number + 1}: {ours[-1]:.2f} s, bare {bare[-1]:.2f} s; weights equal: {same}", flush=True)
-    more = statistics.median(ours) - statistics.median(bare)
-    print(
-        f"epoch: {statistics.median(ours):.2f} s by harness, {statistics.median(bare):.2f} s bare (medians of {len(ours)}): "
-        f"{more:+.2f} s, {100 * more / statistics.median(bare):+.1f} %; of an epoch of 60 s {100 * more / 60:+.1f} %"
-    )
+    with_harness, alone = float(np.median(ours)), float(np.median(bare))
+    more = with_harness - alone
+    print(f"epoch, median of {len(ours)}: {with_harness:.2f} s by harness, {alone:.2f} s bare")
+    print(f"{more:+.2f} s, {100 * more / alone:+.1f} %; of an epoch of 60 s {100 * more / 60:+.1f} %")
 
 
 if __name__ == "__main__":
