@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast   only the tests that take seconds"
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
 	@echo "make faults      kills at numbered steps and at random, signals, outages, on real sweeps (some 25 minutes)"
-	@echo "make browser     Chromium and pdflatex where they are missing (Debian, as root), then the tests of the pages"
+	@echo "make browser     Chromium, pdflatex, PostgreSQL where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make check       ruff, mypy, import-linter"
 
 sweep: $(INSTALLED)

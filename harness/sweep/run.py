@@ -28,7 +28,7 @@ from harness.sweep.doctor import at_start
 from harness.sweep.failures import disk_full_error
 from harness.sweep.firstjobs import first_jobs
 from harness.sweep.layout import GenerationFolder, Home
-from harness.sweep.lock import held
+from harness.sweep.lock import held, held_in_storage
 from harness.sweep.prepare import Prepared, open_generation, prepare_data
 from harness.sweep.progress import Screen
 from harness.tracking.outbox import Projector
@@ -82,7 +82,7 @@ def run_sweep(
     if request.storage is None or tracking_store(home.path, os.environ).embedded:
         home.refuse_network_file_system()
     try:
-        with held(home.sweep(space.name)), _Signals() as signals:
+        with held(home.sweep(space.name)), held_in_storage(request.storage, space.name), _Signals() as signals:
             at_start(home.sweep(space.name), screen.note)
             return _Run(space, home, request, screen, write_report, signals).to_end()
     except Exception as error:
