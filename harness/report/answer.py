@@ -29,15 +29,21 @@ def answer(sweep: Sweep, yardstick: Sequence[Board], groups: Sequence[Board]) ->
 
 
 def cost_line(sweep: Sweep, boards: Sequence[Board]) -> str:
-    """What the sweep cost as a whole, and what the first board's leader did; empty when nothing was trained."""
-    epochs = sum(trial.epochs_trained for trial in sweep.trials)
+    """What this generation cost, and what the first board's leader did; empty when nothing was trained.
+
+    Runs kept from an earlier generation are counted apart: they were paid for there.
+    """
+    own = [trial for trial in sweep.trials if trial.adopted_from is None]
+    epochs = sum(trial.epochs_trained for trial in own)
+    kept = len(sweep.trials) - len(own)
     if not epochs:
         return ""
-    seconds = sum(trial.seconds_trained for trial in sweep.trials)
+    seconds = sum(trial.seconds_trained for trial in own)
     devices = sorted({trial.device for trial in sweep.complete if trial.device})
     where = f" on {listed(devices)}" if devices else ""
     total = (
-        f"{plural(len(sweep.trials), 'run')}, {plural(epochs, 'epoch')}, {duration_text(seconds)} of training{where}"
+        f"{plural(len(own), 'run')}, {plural(epochs, 'epoch')}, {duration_text(seconds)} of training{where}"
+        f"{f' ({kept} more kept from an earlier generation)' if kept else ''}"
     )
     leader = next((board.leader for board in boards if board.leader and board.leader.trial.external is None), None)
     if leader is None:

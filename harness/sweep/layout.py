@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,8 @@ def open_home(given: Path | None) -> Home:
 def _check_version(home: Home) -> None:
     """Refused for a home that a newer harness wrote; a home without a note gets one."""
     if not home.note.exists():
-        write_json(home.note, {"version": HOME_VERSION})
+        with suppress(OSError):  # a full disk keeps nobody from looking
+            write_json(home.note, {"version": HOME_VERSION})
         return
     try:
         version = int(read_json(home.note)["version"])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,15 @@ def test_a_home_of_a_newer_harness_is_refused_in_one_line(tmp_path: Path) -> Non
     refused = CliRunner().invoke(main, ["gc", "--home", str(tmp_path)])
     assert refused.exit_code == 3
     assert "written by a newer harness (layout 99; this one knows up to 1)" in refused.output
+
+
+def test_a_home_that_cannot_be_written_to_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A read-only file system: exit 3, no traceback. (Permissions alone do not stop root.)"""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this machine allows no mounts of our own (unshare -rm)")
+    (tmp_path / "home").mkdir()
+    command = shlex.join([sys.executable, "-m", "harness.cli", "status", "--home", "home"])
+    script = f"mount --bind home home && mount -o remount,bind,ro home && {command}"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"harness: {tmp_path / 'home'}: not writable; choose another --home\n"
