@@ -36,8 +36,8 @@ class Lab:
 
     @property
     def home(self) -> Path:
-        """A path with a space and a quote in it, as people have them."""
-        return self.path / "it's a home"
+        """A path with a space, a quote and another alphabet in it, as people have them."""
+        return self.path / "it's a h\N{LATIN SMALL LETTER O WITH DIAERESIS}me \N{CYRILLIC CAPITAL LETTER ZHE}"
 
     def write(self, phantom: Path, *, epochs: int = 1, trials: int = 2, more: str = "") -> Path:
         """The space file."""
