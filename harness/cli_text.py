@@ -28,9 +28,10 @@ STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
     """The plan as a table per question."""
-    strata = text_table("stratum", "combinations", "trials", "done", numbers=3)
+    columns = ("combinations", "trials", "done", "replicates")
+    strata = text_table("stratum", *columns, numbers=4)
     for row in document["strata"]:
-        strata.add_row(row["name"], *(f"{row[key]:,}" for key in ("combinations", "trials", "done")))
+        strata.add_row(row["name"], *(f"{row[key]:,}" for key in columns))
     patches = text_table("patch px", "input px", "train", "validation", numbers=4)
     for row in document["patches"]:
         patches.add_row(*(f"{row[key]:,}" for key in ("patch_px", "input_px", "train", "validation")))

@@ -252,6 +252,8 @@ def _check_space(space: SearchSpace) -> Iterator[Mistake]:
     for axis, values in space.strata.items():
         if not values:
             yield ("strata", axis), "has no values"
+    if space.replicate is not None and space.seed in space.replicate.seeds:
+        yield ("replicate", "seeds"), f"{space.seed} is the search's own `seed`; replicates need fresh ones"
     split = space.data.split
     if split.validation + split.test >= 1:
         yield ("data", "split"), "validation and test together leave nothing to train on"

@@ -163,10 +163,17 @@ class Prune(Frozen):
 
 
 class Replicate(Frozen):
-    """Train the top of each stratum again with fresh seeds. Read, not active yet."""
+    """Train the top of each stratum again with fresh seeds, after the search; a mean needs three of them."""
 
     top: Annotated[int, Field(ge=1)] = 3
-    seeds: tuple[int, ...] = (101, 102, 103)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (101, 102, 103)
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a seed is listed twice")
+        return value
 
 
 class OnFailure(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.cells import combinations, open_ranges, strata_of
@@ -15,6 +15,7 @@ from harness.sweep.differences import Difference, differences
 from harness.sweep.layout import GenerationFolder, SweepFolder
 from harness.sweep.ledger import read_records
 from harness.sweep.prepare import Prepared, Steps, generation_key
+from harness.sweep.replication import search_runs
 
 SHOWN = 5  # differences in the one line of a start; `harness plan` shows them all
 
@@ -28,7 +29,8 @@ class Change:
     is_new: bool  # the generation, not the sweep
     differences: tuple[Difference, ...]
     found: Fit | None  # None: the generation has trials of its own, and takes no others
-    done: Counter[str]  # by stratum: finished trials that it has, or will keep
+    done: Counter[str]  # by stratum: finished trials of the search that it has, or will keep
+    replicated: Counter[str] = field(default_factory=Counter)  # by stratum: finished replicates
 
     @property
     def is_edit(self) -> bool:
@@ -42,6 +44,7 @@ def change_of(sweep: SweepFolder, space: SearchSpace, prepared: Prepared) -> Cha
     now = sweep.generation_for(generation_key(space, prepared))
     others = [generation for generation in sweep.generations() if generation.number != now.number]
     found = fit(space, prepared.facts, others) if may_adopt(now) else None
+    ended = [record for record in read_records(now).values() if record.is_final]
     return Change(
         before=None if before is None else before.number,
         now=now.number,
@@ -49,10 +52,11 @@ def change_of(sweep: SweepFolder, space: SearchSpace, prepared: Prepared) -> Cha
         differences=tuple(_since(before, space, prepared)) if before and before.number != now.number else (),
         found=found,
         done=Counter(
-            [record.stratum for record in read_records(now).values() if record.is_final]
+            [record.stratum for record in search_runs(ended)]
             if found is None
             else [place.stratum.name for _, place in found.kept]
         ),
+        replicated=Counter(record.stratum for record in ended if record.replicate_of is not None),
     )
 
 

@@ -7,8 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from harness.config.cells import DataFacts, Stratum, baselines_of, resolve, strata_of
+from harness.config.cells import DataFacts, Stratum, resolve, strata_of
 from harness.config.space import SearchSpace
+from harness.config.spec import TrialSpec
 from harness.errors import HarnessError
 from harness.execute.base import Event, Executor, Job, Message
 from harness.files import read_json
@@ -16,8 +17,9 @@ from harness.study import Proposal, StratumStudy
 from harness.sweep.clock import Clock
 from harness.sweep.failures import Breaker, action_for, disk_full_error, halved, stopping_error
 from harness.sweep.layout import GenerationFolder
-from harness.sweep.ledger import Record, as_past, completed, now, read_records, seconds_trained, trial_uid, write_record
+from harness.sweep.ledger import Record, as_past, completed, now, read_records, seconds_trained, write_record
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
+from harness.sweep.replication import due, replicate_record, search_runs, searched_record, wanted_of
 from harness.sweep.sidejobs import SideJobs
 from harness.sweep.titles import Titles
 from harness.trial.folder import TrialFolder
@@ -77,11 +79,24 @@ class Controller:
     @property
     def wanted(self) -> int:
         """How many trials the sweep has in the end, as far as known now."""
-        per_stratum = Counter(record.stratum for record in self.records.values())
+        per_stratum, over = self._searched, self.search_over
         return sum(
-            per_stratum[name] if name in self._exhausted else max(self.space.budget.trials, per_stratum[name])
+            (per_stratum[name] if name in self._exhausted else max(self.space.budget.trials, per_stratum[name]))
+            + wanted_of(self.space, name, self.records, over=over)
             for name in self.strata
         )
+
+    @property
+    def _searched(self) -> Counter[str]:
+        """Trials of the search per stratum."""
+        return Counter(record.stratum for record in search_runs(self.records.values()))
+
+    @property
+    def search_over(self) -> bool:
+        """Whether every trial of the search is there and has ended, so that its top is known."""
+        started = self._searched
+        full = all(name in self._exhausted or started[name] >= self.space.budget.trials for name in self.strata)
+        return full and all(record.is_final for record in search_runs(self.records.values()))
 
     def run(self, *, wall_s: float | None = None) -> None:
         """Train until done or out of time, then export; or until interrupted, or stopped by a fault."""
@@ -111,7 +126,7 @@ class Controller:
                     self._refresh_places(record, folder)
                 self._save(record)
         for name, study in self.studies.items():
-            members = [record for record in self.records.values() if record.stratum == name]
+            members = [record for record in search_runs(self.records.values()) if record.stratum == name]
             study.restore(as_past(record, self._folder(record.uid).path) for record in members)
         return waiting
 
@@ -138,9 +153,8 @@ class Controller:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        started = Counter(record.stratum for record in self.records.values())
-        full = all(name in self._exhausted or started[name] >= self.space.budget.trials for name in self.strata)
-        return full and all(record.is_final for record in self.records.values())
+        ended = all(record.is_final for record in self.records.values())
+        return ended and self.search_over and next(due(self.space, self.records), None) is None
 
     def _next_job(self) -> Job | None:
         if not self.out_of_time and not self.finished:
@@ -155,7 +169,7 @@ class Controller:
     def _next_training(self) -> Job | None:
         if self._waiting:
             return self._attempt(self._waiting.popleft())
-        started = Counter(record.stratum for record in self.records.values() if record.replicate_of is None)
+        started = self._searched
         # Strata take turns, so that a time limit ends them evenly.
         for name in sorted(self.strata, key=lambda stratum: started[stratum]):
             if started[name] >= self.space.budget.trials or name in self._exhausted:
@@ -165,31 +179,27 @@ class Controller:
                 self._exhausted.add(name)
                 continue
             return self._attempt(self._new_trial(self.strata[name], proposal, number=started[name]))
+        if self.search_over and (replicate := next(due(self.space, self.records), None)) is not None:
+            return self._attempt(self._new_replicate(*replicate))
         return None
 
     def _new_trial(self, stratum: Stratum, proposal: Proposal, *, number: int) -> str:
-        uid = trial_uid(stratum.name, number)
         spec = resolve(self.space, self.facts, proposal.assignment, seed=self.space.seed)
-        row = proposal.baseline_row
-        record = Record(
-            uid=uid,
-            sweep=self.space.name,
-            generation=self.generation.number,
-            stratum=stratum.name,
-            number=number,
-            parameters=proposal.assignment,
-            baseline=row is not None,
-            baseline_row=row,
-            mark=None if row is None else baselines_of(self.space, stratum)[row][1],
-            seed=spec.seed,
-            fingerprint=spec.fingerprint,
-            created=now(),
-        )
-        self._folder(uid).path.mkdir(parents=True, exist_ok=True)
-        self._folder(uid).write_spec(spec)
+        record = searched_record(self.space, self.generation.number, stratum, proposal, spec, number=number)
+        self._begin(record, spec)
+        self.studies[stratum.name].started(record.uid, proposal.assignment)
+        return record.uid
+
+    def _new_replicate(self, of: Record, seed: int) -> str:
+        spec = resolve(self.space, self.facts, of.parameters, seed=seed)
+        record = replicate_record(of, spec)
+        self._begin(record, spec)
+        return record.uid
+
+    def _begin(self, record: Record, spec: TrialSpec) -> None:
+        self._folder(record.uid).path.mkdir(parents=True, exist_ok=True)
+        self._folder(record.uid).write_spec(spec)
         self._save(record)
-        self.studies[stratum.name].started(uid, proposal.assignment)
-        return uid
 
     def _attempt(self, uid: str) -> Job:
         folder = self._folder(uid)
@@ -225,7 +235,7 @@ class Controller:
         uid, objective = job.folder.name, event["objective"]
         running.epoch, running.objective = event["epoch"], objective
         self.epochs_trained += 1
-        if objective is None:
+        if objective is None or self.records[uid].replicate_of is not None:
             return
         study = self.studies[self.records[uid].stratum]
         study.report(uid, event["epoch"], objective)
@@ -293,7 +303,8 @@ class Controller:
         self._late.discard(record.uid)
         if record.state != "failed":
             self._breaker.completed()
-        self.studies[record.stratum].finished(record.uid, record.state, record.value)
+        if record.replicate_of is None:
+            self.studies[record.stratum].finished(record.uid, record.state, record.value)
         folder = self._folder(record.uid)
         result = read_json(folder.result) if record.state == "complete" else None
         self.screen.note(finished_line(record, self._titles.of(record), result))

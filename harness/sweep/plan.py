@@ -42,17 +42,21 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, change: Change, *
         count = sum(1 for _ in combinations(space, stratum))
         trials = space.budget.trials if open_ranges(space) else min(space.budget.trials, count)
         done = change.done[stratum.name]
-        strata.append({"name": stratum.name, "combinations": count, "trials": max(trials, done), "done": done})
+        again = 0 if space.replicate is None else min(space.replicate.top, trials) * len(space.replicate.seeds)
+        again = max(again - change.replicated[stratum.name], 0)
+        row = {"name": stratum.name, "combinations": count, "trials": max(trials, done), "done": done}
+        strata.append({**row, "replicates": again})
     specs = _examples(space, prepared)
     patches = [_patch_counts(cut, prepared) for cut in dict.fromkeys(spec.dataset.cut for spec in specs)]
-    total, done = (sum(row[key] for row in strata) for key in ("trials", "done"))
-    timed, estimate = _estimate(specs, patches, prepared, steps, trials=total - done, device=device, slots=slots)
+    total, done, again = (sum(row[key] for row in strata) for key in ("trials", "done", "replicates"))
+    left = total - done + again
+    timed, estimate = _estimate(specs, patches, prepared, steps, trials=left, device=device, slots=slots)
     document = {
         "schema": "harness.plan/1",
         "name": space.name,
         "strata": strata,
         "trials": total,
-        "to_train": total - done,
+        "to_train": left,
         "change": change_document(change),
         "patches": patches,
         "estimate": estimate,

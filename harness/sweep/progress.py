@@ -96,7 +96,7 @@ def best_so_far(records: Iterable[Record], objective: Objective) -> str:
     """The best objective of each label map: scores of different classes are not one ranking."""
     best: dict[str, float] = {}
     for record in records:
-        if record.state == "complete" and record.value is not None:
+        if record.state == "complete" and record.value is not None and record.replicate_of is None:
             labels = str(record.parameters.get("labels") or "")
             if objective.better(record.value, best.get(labels)):
                 best[labels] = record.value

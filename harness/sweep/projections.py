@@ -12,6 +12,7 @@ from harness.study import StratumStudy, open_storage
 from harness.sweep.invariants import Finding
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 from harness.sweep.ledger import Record, as_past, read_records
+from harness.sweep.replication import search_runs
 from harness.tracking.store import client_settings, tracking_store
 from harness.tracking.tracker import StoreAway, StoreDeclines
 from harness.trial.folder import TrialFolder
@@ -23,7 +24,7 @@ def check_optuna(sweep: SweepFolder, url: str) -> Iterator[Finding]:
     """Each trial's newest durable trial says what its record says; nothing else runs. Refused without the storage."""
     studies = studies_of(open_storage(url), prefix=f"{sweep.name}/")
     for generation in sweep.generations():
-        records = read_records(generation)
+        records = _searched(generation)
         for stratum in dict.fromkeys(record.stratum for record in records.values()):
             name = study_name(generation, stratum)
             members = {uid: record for uid, record in records.items() if record.stratum == stratum}
@@ -31,6 +32,11 @@ def check_optuna(sweep: SweepFolder, url: str) -> Iterator[Finding]:
             for kind, uid, what in _differences(members, studies.get(name, ()), generation):
                 where = generation.trials / uid
                 yield Finding(kind, where, f"Optuna: {what}", ANEW, mend)
+
+
+def _searched(generation: GenerationFolder) -> dict[str, Record]:
+    """Optuna knows of no replicates."""
+    return {record.uid: record for record in search_runs(read_records(generation).values())}
 
 
 def study_name(generation: GenerationFolder, stratum: str) -> str:
@@ -44,7 +50,7 @@ def tell_again(generation: GenerationFolder, stratum: str, url: str) -> None:
     wanted = next((chosen for chosen in strata_of(space) if chosen.name == stratum), None)
     if wanted is not None:
         study = StratumStudy(space, wanted, name=study_name(generation, stratum), storage=storage)
-        members = [record for record in read_records(generation).values() if record.stratum == stratum]
+        members = [record for record in _searched(generation).values() if record.stratum == stratum]
         study.restore(as_past(record, generation.trials / record.uid) for record in members)
 
 

@@ -194,7 +194,8 @@ def announce(space: SearchSpace, home: Home, places: Sequence[Workplace], screen
     screen.note(f"sweep {space.name}: {len(strata_of(space))} strata, {space.budget.trials} trials each at most")
     screen.note(f"home {home.path}; MLflow {store.printable}; {slots}")
     if space.replicate is not None:
-        screen.note("note: `replicate` is read but not active yet; every row of the report is one seed")
+        seeds = len(space.replicate.seeds)
+        screen.note(f"then the best {space.replicate.top} of each stratum again, {seeds} fresh seeds each")
     if space.claims:
         screen.note("note: `claims` are read but not active yet")
 

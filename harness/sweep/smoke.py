@@ -16,7 +16,7 @@ from harness.config.cells import (
     strata_of,
 )
 from harness.config.knobs import is_numeric, label_of
-from harness.config.space import Parameter, SearchSpace
+from harness.config.space import Parameter, Replicate, SearchSpace
 from harness.errors import BadInput
 from harness.models.table import RANDOM, architectures, is_on_hub
 
@@ -52,6 +52,7 @@ def shrink(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
             ),
             "budget": space.budget.model_copy(update={"wall": None, "gpu_hours": None}),
             "prune": space.prune.model_copy(update={"type": "none"}),
+            "replicate": _smaller_replicate(space.replicate),
         }
     )
     rows = {stratum.name: covering_rows(small, stratum) for stratum in strata_of(small)}
@@ -61,6 +62,11 @@ def shrink(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
     baselines = tuple({**stratum.values, **row} for stratum in strata_of(small) for row in rows[stratum.name])
     budget = small.budget.model_copy(update={"trials": max(len(found) for found in rows.values())})
     return small.model_copy(update={"baselines": baselines, "budget": budget}), notes
+
+
+def _smaller_replicate(replicate: Replicate | None) -> Replicate | None:
+    """One replicate a stratum: the way is walked once."""
+    return None if replicate is None else Replicate(top=1, seeds=replicate.seeds[:1])
 
 
 def covering_rows(space: SearchSpace, stratum: Stratum) -> list[Assignment]:

@@ -20,6 +20,7 @@ from harness.sweep.forecast import Forecast, Pace, forecast
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 from harness.sweep.ledger import Record
 from harness.sweep.lock import holder_of
+from harness.sweep.replication import search_runs, wanted_of
 from harness.sweep.titles import Titles
 from harness.tracking.store import tracking_store
 
@@ -103,14 +104,18 @@ class Status:
         }
 
     def _wanted(self, name: str, members: Sequence[_Trial]) -> int:
-        """The budget of a stratum, or all its combinations if those are fewer, or what it has already."""
+        """The budget of a stratum, or all its combinations if those are fewer, or what it has; and its replicates."""
         possible = self._possible.get(name)
         budget = self._space.budget.trials
-        return max(len(members), budget if possible is None else min(budget, possible))
+        records = {trial.record.uid: trial.record for trial in members}
+        searched = search_runs(records.values())
+        trials = max(len(searched), budget if possible is None else min(budget, possible))
+        over = len(searched) >= trials and all(record.is_final for record in searched)
+        return trials + wanted_of(self._space, name, records, over=over)
 
     def _best(self, members: Sequence[_Trial]) -> dict[str, Any] | None:
         best: Record | None = None
-        for record in (trial.record for trial in members if trial.state == "complete"):
+        for record in search_runs(trial.record for trial in members if trial.state == "complete"):
             if record.value is not None and self._space.objective.better(record.value, best.value if best else None):
                 best = record
         if best is None:

@@ -25,7 +25,8 @@ class Titles:
         if record.uid not in self._known:
             fixed = TrialFolder(self._trials / record.uid).read_spec().parameters()
             varied = {name: value for name, value in record.parameters.items() if name in self._varied}
-            self._known[record.uid] = run_name({**fixed, **record.parameters}, varied=varied)
+            seed = record.seed if record.replicate_of else None
+            self._known[record.uid] = run_name({**fixed, **record.parameters}, varied=varied, seed=seed)
         return self._known[record.uid]
 
     def of_job(self, job: Job, records: Mapping[str, Record]) -> str:

@@ -191,7 +191,7 @@ class SweepView:
         best = max if self.goal == "maximize" else min
         for state in states:
             key, value = storable_key(f"best/{state['stratum']}"), state.get("value")
-            if state["state"] == "complete" and is_number(value):
+            if state["state"] == "complete" and is_number(value) and not state.get("replicate_of"):
                 values[key] = best(value, values.get(key, value))
         return [Point(key, value, len(states), time_ms) for key, value in values.items()]
 

@@ -1,0 +1,98 @@
+"""Replicates: the top of each stratum trained again with fresh seeds, after the search and beside it.
+
+The search run was picked for its score, so that score keeps the luck it was picked for; only runs with seeds that
+nobody chose among say how good a setting is. Replicates never reach Optuna.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from harness.config.cells import Stratum, baselines_of, strata_of
+from harness.config.space import SearchSpace
+from harness.config.spec import TrialSpec
+from harness.sweep.ledger import Record, now, trial_uid
+
+if TYPE_CHECKING:
+    from harness.study import Proposal  # Optuna: 1 s that `harness status` need not spend
+
+
+def searched_record(
+    space: SearchSpace, generation: int, stratum: Stratum, proposal: Proposal, spec: TrialSpec, *, number: int
+) -> Record:
+    """The first record of a trial of the search."""
+    row = proposal.baseline_row
+    return Record(
+        uid=trial_uid(stratum.name, number),
+        sweep=space.name,
+        generation=generation,
+        stratum=stratum.name,
+        number=number,
+        parameters=proposal.assignment,
+        baseline=row is not None,
+        baseline_row=row,
+        mark=None if row is None else baselines_of(space, stratum)[row][1],
+        seed=spec.seed,
+        fingerprint=spec.fingerprint,
+        created=now(),
+    )
+
+
+def replicate_record(of: Record, spec: TrialSpec) -> Record:
+    """The first record of a replicate: its search run's name with the seed behind it."""
+    return Record(
+        uid=f"{of.uid}.s{spec.seed}",
+        sweep=of.sweep,
+        generation=of.generation,
+        stratum=of.stratum,
+        number=of.number,
+        parameters=of.parameters,
+        replicate_of=of.uid,
+        seed=spec.seed,
+        fingerprint=spec.fingerprint,
+        created=now(),
+    )
+
+
+def search_runs(records: Iterable[Record]) -> list[Record]:
+    """Without replicates."""
+    return [record for record in records if record.replicate_of is None]
+
+
+def due(space: SearchSpace, records: Mapping[str, Record]) -> Iterator[tuple[Record, int]]:
+    """(search run, seed) of each replicate that is still to be begun: first seeds first, the strata in turn.
+
+    Asked for when the search is over: before that nobody knows the top.
+    """
+    if space.replicate is None:
+        return
+    there = {(record.replicate_of, record.seed) for record in records.values()}
+    tops = [_top(space, stratum.name, records.values()) for stratum in strata_of(space)]
+    for place in range(space.replicate.top):
+        for seed in space.replicate.seeds:
+            for top in tops:
+                if place < len(top) and (top[place].uid, seed) not in there:
+                    yield top[place], seed
+
+
+def wanted_of(space: SearchSpace, stratum: str, records: Mapping[str, Record], *, over: bool) -> int:
+    """How many replicates a stratum has in the end: as planned, and when its search is `over`, as it came out."""
+    if space.replicate is None:
+        return 0
+    if not over:
+        return min(space.replicate.top, space.budget.trials) * len(space.replicate.seeds)
+    begun = sum(record.stratum == stratum and record.replicate_of is not None for record in records.values())
+    return begun + sum(of.stratum == stratum for of, _ in due(space, records))
+
+
+def _top(space: SearchSpace, stratum: str, records: Iterable[Record]) -> list[Record]:
+    """The best complete search runs, the best first."""
+    sign = 1 if space.objective.goal == "minimize" else -1
+    complete = [
+        (sign * record.value, record.uid, record)
+        for record in search_runs(records)
+        if record.stratum == stratum and record.state == "complete" and record.value is not None
+    ]
+    top = space.replicate.top if space.replicate else 0
+    return [record for _, _, record in sorted(complete, key=lambda item: item[:2])[:top]]
