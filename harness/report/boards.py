@@ -32,6 +32,7 @@ class Row:
     tied: bool = False
     behind: float | None = None  # score minus the leader's
     trust: Trust = UNKNOWN
+    wins: bool = False  # leads by a mean over fresh seeds, and every other row can be told from it
 
     @property
     def replicated(self) -> bool:
@@ -116,6 +117,7 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
     resized = 0 if row.trial.external else sum(roi.resized for roi in row.scored.rois)
     cuts = result.get("lr_cuts")
     found = [
+        "winner" if row.wins else None,
         f"tied at {row.rank}" if row.tied else None,
         "not told from the first" if row.trust.told_apart is False and row.rank != 1 else None,
         seeds_flag(row),
@@ -199,7 +201,20 @@ def _trusted(rows: Sequence[Row], metric: str, minimize: bool) -> tuple[Row, ...
     runs = [[_scored(trial) for trial in (row.replicates if row.replicated else (row.trial,))] for row in ranked]
     trusts = judged(runs, metric, minimize=minimize)
     found = [_with(row, trust=trust) for row, trust in zip(ranked, trusts, strict=True)]
+    if found and _wins(found[0], found[1:]):
+        found[0] = _with(found[0], wins=True)
     return (*found, *(row for row in rows if row.rank is None))
+
+
+def _wins(leader: Row, others: Sequence[Row]) -> bool:
+    """Whether the leader earns the badge: fresh seeds, told apart from all others, trained as the space says.
+
+    A run whose batch was cut for want of memory saw other batch statistics than its neighbours, so it earns none.
+    """
+    runs = (leader.trial, *leader.replicates)
+    in_parts = any("parts" in str(flag) for run in runs for flag in (run.result or {}).get("flags") or ())
+    apart = bool(others) and all(row.trust.told_apart for row in others)
+    return leader.replicated and apart and not in_parts
 
 
 def _row(trial: Trial, replicates: Sequence[Trial], metric: str) -> Row:

@@ -192,3 +192,33 @@ def test_a_class_absent_from_the_truth_is_left_out_of_every_mean(tmp_path: Path)
     present = [scores[f"val/iou_{name}"] for name in BUILTIN["tiger7"].classes if name != "necrosis"]
     assert scores["val/iou_necrosis"] is None
     assert scores["val/iou"] == pytest.approx(sum(value or 0 for value in present) / 6)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "other_error", "said", "wins"),
+    [(3, 0.6, (), True), (2, 0.6, (), False), (3, 0.1, (), False), (3, 0.6, ("batch in 2 parts",), False)],
+    ids=["wins", "two seeds", "not told apart", "batch in parts"],
+)
+def test_the_badge_needs_fresh_seeds_a_clear_gap_and_whole_batches(
+    tmp_path: Path, seeds: int, other_error: float, said: tuple[str, ...], wins: bool
+) -> None:
+    """Sixteen patients; the leader is wrong on a tenth of the pixels, the other on more than half, or on as many."""
+    cohort = Cohort(rois=16, patients=16)
+    folder = SweepFolder(tmp_path, cohort=cohort)
+    folder.trial(uid="best", error=0.1, result={"flags": list(said)})
+    for seed in range(seeds):
+        folder.trial(uid=f"best.s{seed}", error=0.1, replicate_of="best", seed=100 + seed)
+    folder.trial(uid="other", error=other_error)
+    sweep = read_sweep(folder.path)
+    (board,) = group_boards(sweep)
+    assert ["winner" in flags(row, sweep) for row in board.rows] == [wins, False]
+
+
+def test_a_single_row_beats_nobody_and_gets_no_badge(tmp_path: Path) -> None:
+    """Three fresh seeds, and nothing to be told from."""
+    folder = SweepFolder(tmp_path)
+    folder.trial(uid="only")
+    for seed in range(3):
+        folder.trial(uid=f"only.s{seed}", replicate_of="only", seed=100 + seed)
+    (board,) = group_boards(read_sweep(folder.path))
+    assert [row.wins for row in board.rows] == [False]
