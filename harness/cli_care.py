@@ -106,7 +106,12 @@ def gc(sweep: str | None, dry_run: bool, epochs: bool, as_json: bool, home: Path
     cleaned = clean(at, _sweeps(at, sweep), epochs=epochs, dry_run=dry_run)
     if as_json:
         pieces = [
-            {"path": str(piece.path.relative_to(at.path)), "kind": piece.kind, "bytes": piece.size_bytes}
+            {
+                "path": str(piece.path.relative_to(at.path)),
+                "kind": piece.kind,
+                "why": piece.why,
+                "bytes": piece.size_bytes,
+            }
             for piece in cleaned.pieces
         ]
         document = {"schema": "harness.gc/1", "home": str(at.path), "removed": not dry_run, "pieces": pieces,

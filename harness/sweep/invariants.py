@@ -163,10 +163,12 @@ def _unreadable_space(generation: GenerationFolder) -> Iterator[Finding]:
 
 
 def _leftovers(folder: Path) -> Iterator[Finding]:
-    """Files that were being written aside when their process ended."""
+    for file in files_aside(folder):
+        what = "left by a process that ended while writing"
+        yield Finding("leftover", file, what, "it is removed", partial(mending.remove_leftover, file))
+
+
+def files_aside(folder: Path) -> Iterator[Path]:
+    """Files that are being written aside, or were when their process ended."""
     for parent, _, names in os.walk(folder):
-        for name in names:
-            if name.startswith(".") and _ASIDE.fullmatch(name):
-                file = Path(parent) / name
-                what = "left by a process that ended while writing"
-                yield Finding("leftover", file, what, "it is removed", partial(mending.remove_leftover, file))
+        yield from (Path(parent) / name for name in names if name.startswith(".") and _ASIDE.fullmatch(name))

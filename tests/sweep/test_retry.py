@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,10 +94,13 @@ def _garbage(place: Place, first: TrialFolder) -> None:
     (store, *_) = [path for path in place.home.stores.iterdir() if path.is_dir()]
     shutil.copytree(store, store.with_name("0" * 24))
     first.attempt(1).checkpoint.write_bytes(b"x" * 1000)
+    for name, age_s in ((".old.json.abcd1234.json", 2 * 86400), (".new.json.abcd1234.json", 0)):
+        (place.home.checks / name).touch()
+        os.utime(place.home.checks / name, (time.time() - age_s,) * 2)
     (first.path / "damaged/1").mkdir(parents=True)
     would = json.loads(run(place, "gc", "--dry-run", "--json").stdout)
-    kinds = sorted(piece["kind"].split()[0] for piece in would["pieces"])
-    assert (kinds, would["removed"]) == (["checkpoint", "damaged", "patch"], False)
+    kinds = sorted(piece["kind"] for piece in would["pieces"])
+    assert (kinds, would["removed"]) == (["checkpoint", "damaged result", "file", "patch store"], False)
     assert would["bytes"] > 1000 and first.attempt(1).checkpoint.exists()
     assert "freed" in run(place, "gc").stdout.splitlines()[-1]
     assert not first.attempt(1).checkpoint.exists() and not store.with_name("0" * 24).exists() and store.exists()
