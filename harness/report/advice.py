@@ -59,7 +59,9 @@ def _seeds(groups: Sequence[Board]) -> Iterator[Advice]:
         for board, gap in gaps
     ]
     each = "of each board " if len(gaps) > 1 else ""
-    yield Advice(f"Train the first two {each}again with other seeds", f"{listed(known)}, on one seed")
+    some = any(row.replicated for board, _ in gaps for row in board.ranked[:2])
+    seeds = "not both over fresh seeds" if some else "on one seed"
+    yield Advice(f"Train the first two {each}again with other seeds", f"{listed(known)}, {seeds}")
 
 
 def _single_gap(board: Board) -> float | None:

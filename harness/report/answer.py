@@ -130,7 +130,7 @@ def _qualifier(sweep: Sweep, groups: Sequence[Board]) -> tuple[str, ...]:
     shrunk = [text for board in groups if (text := _without_luck(board)) is not None]
     seeds = "each leader is a mean over fresh seeds" if replicated else "one seed a run"
     few = f", which is few (below {FEW_PATIENTS})" if patients < FEW_PATIENTS else ""
-    runs = len(sweep.complete)
+    runs = sum(trial.replicate_of is None for trial in sweep.complete)
     picked = f", the best of {runs} completed runs picked on the same patients" if runs > 1 else ""
     luck = f"; without the luck of the pick {listed(shrunk)} would be expected" if shrunk else ""
     known = all(row.trust.interval for row in leaders)
