@@ -147,7 +147,7 @@ def test_a_plan_counts_exactly_and_estimates(cohort: Path, tmp_path: Path) -> No
     result = run("plan", space, "--json", "--home", tmp_path / "home", "--device", "cpu")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert document["strata"] == [{"name": "default", "combinations": 3, "trials": 3, "done": 0}]
+    assert document["strata"] == [{"name": "default", "combinations": 3, "trials": 3, "done": 0, "replicates": 0}]
     assert (document["trials"], document["to_train"], document["change"]) == (3, 3, None)
     assert {row["patch_px"] for row in document["patches"]} == {32, 64}
     assert all(document["estimate"][key] > 0 for key in ("hours", "disk_bytes", "memory_bytes"))

@@ -74,4 +74,4 @@ def test_a_home_without_studies_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["ui", "--optuna", "--home", str(tmp_path)])
     assert done.exit_code == 2
     assert "no studies in" in done.output
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["home.json"]
