@@ -58,11 +58,12 @@ class Document:
 def load_yaml(path: Path) -> Document:
     """Read one YAML 1.2 mapping. Duplicate keys, aliases and anything but a mapping are a BadInput naming the line."""
     try:
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_YAML_BYTES:  # asked first: a file of terabytes is not read to be refused
+            raise BadInput(f"{path}: {size_bytes:,} bytes; a search space has at most {MAX_YAML_BYTES:,}")
         content = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > MAX_YAML_BYTES:
-        raise BadInput(f"{path}: {len(content):,} bytes; a search space has at most {MAX_YAML_BYTES:,}")
     try:
         return parse_yaml(content.decode("utf-8"), source=str(path))
     except UnicodeDecodeError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.base import choose_from, parse_value, parse_yaml, with_override
+from harness.config.base import choose_from, load_yaml, parse_value, parse_yaml, with_override
 from harness.errors import BadInput
 
 
@@ -84,3 +87,12 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     except BadInput as error:
         assert len(error.problems) == 1
         assert "\n" not in error.problems[0]
+
+
+def test_a_file_of_a_terabyte_is_refused_without_reading_it(tmp_path: Path) -> None:
+    """It is sparse; read, it would not fit any memory."""
+    file = tmp_path / "huge.yaml"
+    file.touch()
+    os.truncate(file, 2**40)
+    with pytest.raises(BadInput, match=r"huge.yaml: 1,099,511,627,776 bytes; a search space has at most 1,000,000"):
+        load_yaml(file)
