@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations faults browser check install clean-venv
+.PHONY: help sweep test test-fast mutations faults statistics browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast   only the tests that take seconds"
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
 	@echo "make faults      kills at numbered steps and at random, signals, outages, on real sweeps (some 25 minutes)"
+	@echo "make statistics  intervals, boards, corrected winners and claims on simulated patients, a fresh seed (some 4 minutes)"
 	@echo "make browser     Chromium, pdflatex, PostgreSQL where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make check       ruff, mypy, import-linter"
 
@@ -32,6 +33,10 @@ mutations: $(INSTALLED)
 
 faults: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
+
+# Into build/statistics.json, line by line; an unfinished file is gone on with.
+statistics: $(INSTALLED)
+	$(BIN)/python benchmarks/statistics_check.py
 
 browser: $(INSTALLED)
 	scripts/test-programs

@@ -59,10 +59,12 @@ def status(name: str | None, again: bool, as_json: bool, home: Path | None) -> N
     show_default=True,
     help="Where the report goes.",
 )
+@click.option("--check", is_flag=True, help="Exit with 4 when a claim of the space is refuted.")
 @json_option
 @home_option
-def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> None:
+def report(name: str | None, out: Path, check: bool, as_json: bool, home: Path | None) -> None:
     """Write a sweep's report and leaderboard tables again (default: the sweep that ran last). Loads no torch."""
+    from harness.report.claims import check_claims
     from harness.report.queries import read_sweep
     from harness.sweep.layout import open_home
 
@@ -74,6 +76,8 @@ def report(name: str | None, out: Path, as_json: bool, home: Path | None) -> Non
         click.echo((page.parent / "leaderboard.json").read_text(encoding="utf-8"))
     else:
         print_end(sweep, generation, page, at, click.echo)
+    if check:
+        check_claims(sweep)
 
 
 @click.command(cls=Command)

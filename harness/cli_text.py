@@ -44,6 +44,11 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
         if document["to_train"]
         else "nothing is left to train; a larger budget (--trials) may bring new combinations"
     )
+    claims = document["claims"]
+    if claims["most"]:
+        lines.append(
+            f"claims: {claims['least']:,} to {claims['most']:,} more trials after the search, until each is decided"
+        )
     changed = plan_lines(document["change"]) if document["change"] else []
     return "\n".join([*changed, table_text(strata), "patches before the filter:", table_text(patches), *lines])
 
@@ -119,11 +124,13 @@ def _end_line(document: Mapping[str, Any]) -> str:
 
 def end_text(sweep: Sweep, width: int) -> str:
     """The best rows of every board, at the end of a sweep."""
+    from harness.report.claims import findings
     from harness.report.tables import end_table
 
     rows = end_table(sweep)
     if not rows:
         return "no trial completed, so there is nothing to rank"
+    claims = [f"claim {finding.text}\n  {finding.sentence}" for finding in findings(sweep)]
     table = text_table("", "model", "setting", "score", "behind", "yardstick", "notes")
     board = None
     for row in rows:
@@ -134,7 +141,7 @@ def end_text(sweep: Sweep, width: int) -> str:
         table.add_row(
             *map(escaped, (row.rank, row.model, row.setting, row.score, row.behind, row.yardstick, row.flags))
         )
-    return table_text(table, width)
+    return "\n".join([*claims, table_text(table, width)])
 
 
 def architectures_text() -> str:

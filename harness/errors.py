@@ -5,6 +5,7 @@ HarnessError            1  a mistake of ours (any other exception counts as this
 ├── Refused             3  the request is understood and declined, with the way out
 │   └── NoSpace            the disk is full, or too small for what is asked
 ├── TrialsFailed        4  the sweep finished, but some trials failed
+├── ClaimRefuted        4  `report --check` found that a claim of the space is refuted
 ├── NothingCompleted    5  the sweep finished and no trial completed
 └── Interrupted       130  Ctrl-C or a signal; the same command goes on
 """
@@ -43,6 +44,12 @@ class NoSpace(Refused):
 
 class TrialsFailed(HarnessError):
     """The sweep is finished and some of its trials failed."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class ClaimRefuted(HarnessError):
+    """A claim of the space does not hold; the message is its difference with interval."""
 
     exit_code: ClassVar[int] = 4
 

@@ -124,19 +124,22 @@ def at_lower_ends(space: SearchSpace, cell: Assignment) -> Assignment:
     return {name: space.parameters[name].min if name in open_here else value for name, value in cell.items()}
 
 
+ROW_WORDS = ("name", "mark")  # of a baseline row, beside its values
+
+
 def baselines_of(space: SearchSpace, stratum: Stratum) -> list[tuple[Assignment, str | None]]:
     """The baseline rows that apply to a stratum, as (parameter values, mark)."""
-    rows = []
-    for row in space.baselines:
-        values = {name: value for name, value in row.items() if name != "mark"}
-        if all(values.get(axis, value) == value for axis, value in stratum.values.items()):
-            rows.append(
-                (
-                    {name: value for name, value in values.items() if name not in stratum.values},
-                    row.get("mark"),
-                )
-            )
-    return rows
+    return [
+        ({name: v for name, v in row.items() if name not in ROW_WORDS and name not in stratum.values}, row.get("mark"))
+        for row in baseline_rows(space, stratum)
+    ]
+
+
+def baseline_rows(space: SearchSpace, stratum: Stratum) -> list[dict[str, Any]]:
+    """The baseline rows that apply to a stratum, as they stand in the file."""
+    return [
+        row for row in space.baselines if all(row.get(axis, value) == value for axis, value in stratum.values.items())
+    ]
 
 
 def resolve(space: SearchSpace, facts: DataFacts, assignment: Assignment, *, seed: int) -> TrialSpec:

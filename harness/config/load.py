@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from harness.config.base import (
     with_override,
 )
 from harness.config.cells import baselines_of, combinations, in_order, is_active, meets_rules, strata_of
+from harness.config.claims import check_claims
 from harness.config.gather import gather_imports
 from harness.config.knobs import KNOBS, TRAIN_KNOBS, check_value, is_numeric, label_of
 from harness.config.rules import parse_rule
-from harness.config.space import Parameter, SearchSpace
+from harness.config.space import NAME_PATTERN, Parameter, SearchSpace
 from harness.errors import BadInput
 from harness.files import safe_name
 
@@ -202,6 +204,8 @@ def _check_baselines(space: SearchSpace) -> Iterator[Mistake]:
             if name == "mark":
                 if value != "in_paper":
                     yield path, f"{value!r} is not a mark; the one mark is in_paper"
+            elif name == "name":
+                yield from _check_row_name(space, index, value)
             elif name in space.strata:
                 if value not in space.strata[name]:
                     yield (
@@ -232,6 +236,15 @@ def _check_baselines(space: SearchSpace) -> Iterator[Mistake]:
                 f"{count} rows in stratum {stratum.name}, more than budget.trials, {space.budget.trials}",
             )
             break
+
+
+def _check_row_name(space: SearchSpace, index: int, name: Any) -> Iterator[Mistake]:
+    """A baseline's name is one word, so that a claim can speak of it."""
+    path: KeyPath = ("baselines", index, "name")
+    if not isinstance(name, str) or re.fullmatch(NAME_PATTERN, name) is None:
+        yield path, f"{name!r} is not a name; use letters, digits, dots, dashes and underscores"
+    elif any(row.get("name") == name for row in space.baselines[:index]):
+        yield path, f"{name!r} names an earlier row, too"
 
 
 def _outside(parameter: Parameter, value: Any) -> str | None:
@@ -291,6 +304,7 @@ CHECKS: tuple[Check, ...] = (
     _check_baselines,
     _check_space,
     _check_source,
+    check_claims,
 )
 
 # What stands in for a required section that is itself broken.

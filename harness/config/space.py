@@ -58,6 +58,7 @@ NOT_COMPUTED = frozenset(
         "timeout",
         "replicate",
         "claims",
+        "claim_seeds",
         "references",
         "reproduces",
         "export",
@@ -162,11 +163,14 @@ class Prune(Frozen):
     eta: Annotated[int, Field(ge=2)] = 3
 
 
+DEFAULT_SEEDS = (101, 102, 103)
+
+
 class Replicate(Frozen):
     """Train the top of each stratum again with fresh seeds, after the search; a mean needs three of them."""
 
     top: Annotated[int, Field(ge=1)] = 3
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (101, 102, 103)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = DEFAULT_SEEDS
 
     @field_validator("seeds")
     @classmethod
@@ -228,7 +232,8 @@ class SearchSpace(Frozen):
     on_failure: OnFailure = OnFailure()
     timeout: Duration | None = None  # of training, per trial, added up over its attempts
     replicate: Replicate | None = None
-    claims: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()  # `A > B on METRIC by MARGIN`; harness/config/claims.py reads them
+    claim_seeds: Annotated[int, Field(ge=3, le=1000)] = 12  # a side of a claim is trained with at most so many seeds
     references: tuple[Reference, ...] = ()
     reproduces: tuple[SourceItem, ...] = ()
     keep_epochs: KeptEpochs = "none"  # whose checkpoints stay, for `harness trial FOLDER --at-epoch`
@@ -262,7 +267,8 @@ class SearchSpace(Frozen):
     def key(self) -> str:
         """Hash of what is computed: equal keys belong to one generation. Names and budgets are not part of it."""
         dumped = self.model_dump(mode="json", exclude=set(NOT_COMPUTED))
-        return fingerprint(without_places({**dumped, "data": {**dumped["data"], "root": None}}))
+        rows = [{name: value for name, value in row.items() if name != "name"} for row in dumped["baselines"]]
+        return fingerprint(without_places({**dumped, "baselines": rows, "data": {**dumped["data"], "root": None}}))
 
 
 def _label_map(name: str, body: object) -> object:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from harness.inference.ratios import Array, Ratios
 
@@ -74,6 +74,18 @@ def interval(spread: Spread) -> Interval:
     return Interval(spread.score, max(spread.score - half, 0.0), min(spread.score + half, 1.0))
 
 
+def minus(first: Spread, second: Spread) -> Spread:
+    """One run's score minus another's on the same patients, by patient: what both find hard cancels."""
+    return Spread(first.score - second.score, first.deviations - second.deviations, min(first.degrees, second.degrees))
+
+
+def mean_of(spreads: Sequence[Spread]) -> Spread:
+    """The mean of scores on the same patients that stand for themselves, such as the cells of a claim."""
+    deviations = np.mean([spread.deviations for spread in spreads], axis=0)
+    score = float(np.mean([spread.score for spread in spreads]))
+    return Spread(score, deviations, min(spread.degrees for spread in spreads))
+
+
 def difference(first: Spread, second: Spread) -> Interval:
     """`first` minus another score on the same patients: paired, so that what both find hard cancels."""
     apart = first.deviations - second.deviations
@@ -100,6 +112,11 @@ def mean_over_seeds(spreads: Sequence[Spread]) -> Spread:
     total = sum(parts)
     joint = total**2 / sum(part**2 / df for part, df in zip(parts, degrees, strict=True)) if total else degrees[0]
     return Spread(float(scores.mean()), over_patients, joint, seeds)
+
+
+def normal_of(t_values: Array, degrees: float | Array) -> Array:
+    """The normal deviates with the tail probabilities that Student's t gives these values."""
+    return -np.asarray(ndtri(stdtr(degrees, -np.abs(t_values))), dtype=np.float64)
 
 
 def quantile(degrees: float, level: float = LEVEL) -> float:

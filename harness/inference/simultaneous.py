@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr
 
-from harness.inference.intervals import LEVEL, MIN_PATIENTS, Spread
+from harness.inference.intervals import LEVEL, MIN_PATIENTS, Spread, normal_of
 
 MOST_DRAWS, FEWEST_DRAWS = 2000, 400
 WORK = 4e8  # draws times squared rows: a board of 1,000 rows takes about a second
@@ -52,7 +51,7 @@ def against_leader(
     gaps, sizes = scores[leader] - scores, errors[leader]
     t_values = np.divide(gaps, sizes, out=np.zeros_like(gaps), where=sizes > 0)
     t_values[(sizes == 0) & (gaps > 0)] = np.inf
-    normal = _normal_of(t_values, degrees)
+    normal = normal_of(t_values, degrees)
     critical = np.quantile(largest, LEVEL)
     # One more than drawn: a p-value from draws is never zero (Phipson & Smyth 2010).
     p_values = (1 + (largest[:, None] >= normal).sum(axis=0)) / (number + 1)
@@ -92,8 +91,3 @@ def _largest(draws: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray
         found = np.abs(draws[:, rows[cut]] - draws[:, columns[cut]]) * weights[cut]
         np.maximum(largest, found.max(axis=1), out=largest)
     return largest
-
-
-def _normal_of(t_values: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """The normal deviates with the tail probabilities that Student's t gives these values."""
-    return -np.asarray(ndtri(stdtr(degrees, -np.abs(t_values))), dtype=np.float64)

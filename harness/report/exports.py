@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.boards import Board, Row, flags, group_boards, yardstick_boards
+from harness.report.claims import claims_document
 from harness.report.notes import notes
 from harness.report.pivot import Pivot, pivot_rows
 from harness.report.queries import Sweep
@@ -59,7 +60,8 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "run_id": trial.run_id,
             }
         )
-    return {"schema": SCHEMA, "name": sweep.name, "generation": sweep.generation, "rows": rows}
+    document = {"schema": SCHEMA, "name": sweep.name, "generation": sweep.generation, "rows": rows}
+    return {**document, "claims": claims_document(sweep)}
 
 
 def leaderboard_csv(document: Mapping[str, Any]) -> str:

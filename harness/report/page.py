@@ -16,6 +16,7 @@ from harness.report import details, exports, figures, tables
 from harness.report.advice import advice
 from harness.report.answer import answer, caution_line, cost_line, status_line
 from harness.report.boards import Board, group_boards, yardstick_boards
+from harness.report.claims import findings
 from harness.report.finalists import finalists
 from harness.report.latex import leaderboard_tex, pivot_tex
 from harness.report.matters import effects_of
@@ -85,6 +86,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         "report.html.j2",
         {
             "sweep": sweep,
+            "claims": findings(sweep),
             "answer": answer(sweep, yardstick, groups),
             "why": mattering[0].sentences[0] if mattering else "",
             "cost": cost_line(sweep, [*shown_yardstick, *groups]),

@@ -13,7 +13,9 @@ from harness.config.spec import TrialSpec
 from harness.errors import HarnessError
 from harness.execute.base import Event, Executor, Job, Message
 from harness.files import read_json
+from harness.inference.claims import Arm
 from harness.study import Proposal, StratumStudy
+from harness.sweep.claiming import Claims
 from harness.sweep.clock import Clock
 from harness.sweep.failures import Breaker, action_for, disk_full_error, halved, stopping_error
 from harness.sweep.layout import GenerationFolder
@@ -74,6 +76,7 @@ class Controller:
         self._titles = Titles(space, generation)
         self._clock = Clock(generation)
         self._side = SideJobs(space, generation, first)
+        self._claims = Claims(space, generation, patients=len(facts.split.validation), chooses=True)
         self._waiting = deque(self._reconcile())
 
     @property
@@ -82,7 +85,7 @@ class Controller:
         per_stratum, over = self._searched, self.search_over
         return sum(
             (per_stratum[name] if name in self._exhausted else max(self.space.budget.trials, per_stratum[name]))
-            + wanted_of(self.space, name, self.records, over=over)
+            + wanted_of(self.space, name, self.records, self._claims, over=over)
             for name in self.strata
         )
 
@@ -154,7 +157,7 @@ class Controller:
     def finished(self) -> bool:
         """Whether nothing is left to train."""
         ended = all(record.is_final for record in self.records.values())
-        return ended and self.search_over and next(due(self.space, self.records), None) is None
+        return ended and self.search_over and next(due(self.space, self.records, self._claims), None) is None
 
     def _next_job(self) -> Job | None:
         if not self.out_of_time and not self.finished:
@@ -179,7 +182,7 @@ class Controller:
                 self._exhausted.add(name)
                 continue
             return self._attempt(self._new_trial(self.strata[name], proposal, number=started[name]))
-        if self.search_over and (replicate := next(due(self.space, self.records), None)) is not None:
+        if self.search_over and (replicate := next(due(self.space, self.records, self._claims), None)) is not None:
             return self._attempt(self._new_replicate(*replicate))
         return None
 
@@ -190,9 +193,9 @@ class Controller:
         self.studies[stratum.name].started(record.uid, proposal.assignment)
         return record.uid
 
-    def _new_replicate(self, of: Record, seed: int) -> str:
+    def _new_replicate(self, of: Arm, seed: int) -> str:
         spec = resolve(self.space, self.facts, of.parameters, seed=seed)
-        record = replicate_record(of, spec)
+        record = replicate_record(self.space, self.generation.number, of, spec)
         self._begin(record, spec)
         return record.uid
 

@@ -173,6 +173,11 @@ class GenerationFolder:
         return self.path / "clock.json"
 
     @property
+    def claims_file(self) -> Path:
+        """The claims with the cells chosen for them, once the search is over."""
+        return self.path / "claims.json"
+
+    @property
     def report_note(self) -> Path:
         """Where the report was written last."""
         return self.path / "report.json"

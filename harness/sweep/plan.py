@@ -13,6 +13,7 @@ from harness.config.space import SearchSpace
 from harness.config.spec import Cut, TrialSpec
 from harness.data.patches import store_bytes, validation_cut
 from harness.sweep.changes import Change, change_document
+from harness.sweep.claiming import claim_runs
 from harness.sweep.prepare import Prepared, Steps
 
 # Per trial beside weights: matrices, predictions, figures, events (measured on the quickstart: about 1 MB).
@@ -57,6 +58,7 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, change: Change, *
         "strata": strata,
         "trials": total,
         "to_train": left,
+        "claims": dict(zip(("least", "most"), claim_runs(space), strict=True)),
         "change": change_document(change),
         "patches": patches,
         "estimate": estimate,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from harness.config.cells import Stratum, baselines_of, strata_of
 from harness.config.space import SearchSpace
 from harness.config.spec import TrialSpec
+from harness.inference.claims import Arm
+from harness.sweep.claiming import Claims, arm_of
 from harness.sweep.ledger import Record, now, trial_uid
 
 if TYPE_CHECKING:
@@ -39,12 +41,12 @@ def searched_record(
     )
 
 
-def replicate_record(of: Record, spec: TrialSpec) -> Record:
-    """The first record of a replicate: its search run's name with the seed behind it."""
+def replicate_record(space: SearchSpace, generation: int, of: Arm, spec: TrialSpec) -> Record:
+    """The first record of a replicate: the name of what it repeats with the seed behind it."""
     return Record(
         uid=f"{of.uid}.s{spec.seed}",
-        sweep=of.sweep,
-        generation=of.generation,
+        sweep=space.name,
+        generation=generation,
         stratum=of.stratum,
         number=of.number,
         parameters=of.parameters,
@@ -60,11 +62,18 @@ def search_runs(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.replicate_of is None]
 
 
-def due(space: SearchSpace, records: Mapping[str, Record]) -> Iterator[tuple[Record, int]]:
-    """(search run, seed) of each replicate that is still to be begun: first seeds first, the strata in turn.
+def due(space: SearchSpace, records: Mapping[str, Record], claims: Claims) -> Iterator[tuple[Arm, int]]:
+    """(setting, seed) of each run with a fresh seed that is still to be begun: the top of the strata, then the claims'.
 
     Asked for when the search is over: before that nobody knows the top.
     """
+    tops = list(_tops_due(space, records))
+    yield from tops
+    yield from (item for item in claims.due(records) if (item[0].uid, item[1]) not in {(a.uid, s) for a, s in tops})
+
+
+def _tops_due(space: SearchSpace, records: Mapping[str, Record]) -> Iterator[tuple[Arm, int]]:
+    """Of `replicate:`, first seeds first, the strata in turn."""
     if space.replicate is None:
         return
     there = {(record.replicate_of, record.seed) for record in records.values()}
@@ -73,17 +82,17 @@ def due(space: SearchSpace, records: Mapping[str, Record]) -> Iterator[tuple[Rec
         for seed in space.replicate.seeds:
             for top in tops:
                 if place < len(top) and (top[place].uid, seed) not in there:
-                    yield top[place], seed
+                    yield arm_of(top[place]), seed
 
 
-def wanted_of(space: SearchSpace, stratum: str, records: Mapping[str, Record], *, over: bool) -> int:
-    """How many replicates a stratum has in the end: as planned, and when its search is `over`, as it came out."""
-    if space.replicate is None:
-        return 0
+def wanted_of(space: SearchSpace, stratum: str, records: Mapping[str, Record], claims: Claims, *, over: bool) -> int:
+    """How many runs with fresh seeds a stratum has in the end, as far as known: what claims take shows on the way."""
     if not over:
-        return min(space.replicate.top, space.budget.trials) * len(space.replicate.seeds)
+        return (
+            0 if space.replicate is None else min(space.replicate.top, space.budget.trials) * len(space.replicate.seeds)
+        )
     begun = sum(record.stratum == stratum and record.replicate_of is not None for record in records.values())
-    return begun + sum(of.stratum == stratum for of, _ in due(space, records))
+    return begun + sum(of.stratum == stratum for of, _ in due(space, records, claims))
 
 
 def _top(space: SearchSpace, stratum: str, records: Iterable[Record]) -> list[Record]:

@@ -21,8 +21,10 @@ from harness.execute.inline import InlineExecutor
 from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
 from harness.files import is_disk_full, write_json
+from harness.report.wording import plural
 from harness.study import StratumStudy, open_storage
 from harness.sweep.changes import carried_out, change_of
+from harness.sweep.claiming import too_few
 from harness.sweep.controller import Controller
 from harness.sweep.doctor import at_start
 from harness.sweep.failures import disk_full_error
@@ -118,6 +120,8 @@ class _Run:
             change = change_of(sweep, self.space, prepared)
             write_json(sweep.slots, {"devices": [place.device for place in places]})
             generation = open_generation(sweep, self.space, prepared, yaml=request.yaml, command=request.command)
+            if self.space.claims and (few := too_few(len(prepared.facts.split.validation))):
+                self.screen.note(few)
             for line in carried_out(change, generation, self.space, self.screen):
                 self.screen.note(line)
             projector = Projector(generation.path, tracking_store(self.home.path, os.environ))
@@ -197,7 +201,9 @@ def announce(space: SearchSpace, home: Home, places: Sequence[Workplace], screen
         seeds = len(space.replicate.seeds)
         screen.note(f"then the best {space.replicate.top} of each stratum again, {seeds} fresh seeds each")
     if space.claims:
-        screen.note("note: `claims` are read but not active yet")
+        screen.note(
+            f"then {plural(len(space.claims), 'claim')}, 3 to {space.claim_seeds} fresh seeds a side, until decided"
+        )
 
 
 def _catch_up(projector: Projector, screen: Screen) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 from harness.config.cells import (
     Assignment,
     Stratum,
-    baselines_of,
+    baseline_rows,
     combinations,
     is_active,
     meets_rules,
     open_ranges,
     strata_of,
 )
+from harness.config.claims import check_claims
 from harness.config.knobs import is_numeric, label_of
 from harness.config.space import Parameter, Replicate, SearchSpace
 from harness.errors import BadInput
@@ -61,7 +62,14 @@ def shrink(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
         raise BadInput(f"--smoke leaves no combination of stratum {empty[0]} that meets the rules")
     baselines = tuple({**stratum.values, **row} for stratum in strata_of(small) for row in rows[stratum.name])
     budget = small.budget.model_copy(update={"trials": max(len(found) for found in rows.values())})
-    return small.model_copy(update={"baselines": baselines, "budget": budget}), notes
+    small = small.model_copy(update={"baselines": baselines, "budget": budget, "claims": ()})
+    return _with_claims(small, space.claims), notes
+
+
+def _with_claims(small: SearchSpace, claims: Iterable[str]) -> SearchSpace:
+    """The claims that still say something of the shrunk space, with one seed a side: the way is walked once."""
+    kept = [text for text in claims if not list(check_claims(small.model_copy(update={"claims": (text,)})))]
+    return small.model_copy(update={"claims": tuple(kept), "claim_seeds": 1})
 
 
 def _smaller_replicate(replicate: Replicate | None) -> Replicate | None:
@@ -73,7 +81,7 @@ def covering_rows(space: SearchSpace, stratum: Stratum) -> list[Assignment]:
     """Few rows in which every value that the stratum can take occurs: its baselines, then greedily the rest."""
     cells = list(combinations(space, stratum))
     missing = {pair for cell in cells for pair in _pairs(cell)}
-    rows = [row | ({"mark": mark} if mark else {}) for row, mark in baselines_of(space, stratum)]
+    rows = [{k: v for k, v in row.items() if k not in stratum.values} for row in baseline_rows(space, stratum)]
     for row in rows:
         missing -= set(_pairs(row))
     while missing:

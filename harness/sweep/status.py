@@ -15,6 +15,7 @@ from typing import Any
 from harness.config.cells import combinations, open_ranges, strata_of
 from harness.config.space import SearchSpace
 from harness.files import read_json
+from harness.sweep.claiming import Claims
 from harness.sweep.follow import Follower, TrialSeen
 from harness.sweep.forecast import Forecast, Pace, forecast
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
@@ -51,6 +52,11 @@ class Status:
     @cached_property
     def _space(self) -> SearchSpace:
         return self.generation.search_space()
+
+    @cached_property
+    def _claims(self) -> Claims:
+        patients = self.generation.read_space()["data"]["split"]["validation"]
+        return Claims(self._space, self.generation, patients=len(patients), chooses=False)
 
     @cached_property
     def _possible(self) -> Mapping[str, int | None]:
@@ -98,20 +104,20 @@ class Status:
         return {
             "name": name,
             **{state: counts[state] for state in STATES},
-            "wanted": self._wanted(name, members),
+            "wanted": self._wanted(name, trials),
             "best": self._best(members),
             "ended_within_budget": None if foreseen is None else foreseen.ended[name],
         }
 
-    def _wanted(self, name: str, members: Sequence[_Trial]) -> int:
+    def _wanted(self, name: str, trials: Sequence[_Trial]) -> int:
         """The budget of a stratum, or all its combinations if those are fewer, or what it has; and its replicates."""
         possible = self._possible.get(name)
         budget = self._space.budget.trials
-        records = {trial.record.uid: trial.record for trial in members}
-        searched = search_runs(records.values())
-        trials = max(len(searched), budget if possible is None else min(budget, possible))
-        over = len(searched) >= trials and all(record.is_final for record in searched)
-        return trials + wanted_of(self._space, name, records, over=over)
+        records = {trial.record.uid: trial.record for trial in trials}
+        searched = [record for record in search_runs(records.values()) if record.stratum == name]
+        wanted = max(len(searched), budget if possible is None else min(budget, possible))
+        over = len(searched) >= wanted and all(record.is_final for record in searched)
+        return wanted + wanted_of(self._space, name, records, self._claims, over=over)
 
     def _best(self, members: Sequence[_Trial]) -> dict[str, Any] | None:
         best: Record | None = None
@@ -159,7 +165,7 @@ class Status:
         for name in self._names(trials):
             members = [trial for trial in trials if trial.record.stratum == name]
             paces[name] = Pace(
-                self._wanted(name, members),
+                self._wanted(name, trials),
                 sum(trial.record.is_final for trial in members),
                 [trial.seen.seconds for trial in members if trial.state == "complete"],
                 [trial.seen.seconds for trial in members if trial.state == "pruned"],

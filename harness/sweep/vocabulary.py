@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from harness.config.base import choose_from
 from harness.config.cells import DEFAULT_PATCH_PX, is_active, strata_of
+from harness.config.claims import parse_claim
 from harness.config.imported import ImportedPart
 from harness.config.labels import BUILTIN, LabelMap
 from harness.config.load import Mistake
@@ -86,15 +87,38 @@ def check_metrics(space: SearchSpace) -> Iterator[Mistake]:
         watched["train", "monitor"] = space.train.monitor
     for path, metric in watched.items():
         for labels in labels_in_use(space):
-            allowed = metric_names(labels)
-            if metric not in allowed:
-                more = " (it depends on the batch size, so it may be watched but not ranked by)"
-                extra = more if metric == "val/loss" else ""
-                usual = [name for name in allowed if name.count("/") == 1]
-                yield path, f"{metric!r} is not a score of {labels.name}{extra}; {choose_from(metric, usual)}"
+            if (problem := _no_score(metric, labels, space)) is not None:
+                yield path, problem
                 break
-            if "yardstick" in metric and (reason := yardstick_refusal(Scheme((0, 1), labels, ids_source(space.data)))):
-                yield path, f"{metric!r} is n/a under the label map {labels.name}: {reason}"
+
+
+def check_claim_metrics(space: SearchSpace) -> Iterator[Mistake]:
+    """Every claim is about a score that the label maps it speaks of have."""
+    for index, text in enumerate(space.claims):
+        try:
+            claim = parse_claim(text, space)
+        except ValueError:
+            continue  # named by the check of the claim itself
+        fixed = {name for said in (claim.better, claim.worse, claim.where) if (name := said.get("labels"))}
+        for labels in labels_in_use(space):
+            if fixed and labels.name not in fixed:
+                continue
+            if (problem := _no_score(claim.metric, labels, space)) is not None:
+                yield ("claims", index), problem
+                break
+
+
+def _no_score(metric: str, labels: LabelMap, space: SearchSpace) -> str | None:
+    """Why a label map does not have the score, or None."""
+    allowed = metric_names(labels)
+    if metric not in allowed:
+        more = " (it depends on the batch size, so it may be watched but not ranked by)"
+        usual = [name for name in allowed if name.count("/") == 1]
+        extra = more if metric == "val/loss" else ""
+        return f"{metric!r} is not a score of {labels.name}{extra}; {choose_from(metric, usual)}"
+    if "yardstick" in metric and (reason := yardstick_refusal(Scheme((0, 1), labels, ids_source(space.data)))):
+        return f"{metric!r} is n/a under the label map {labels.name}: {reason}"
+    return None
 
 
 def check_builtin_labels(space: SearchSpace) -> Iterator[Mistake]:
@@ -135,6 +159,7 @@ CHECKS = (
     check_models,
     check_inputs,
     check_metrics,
+    check_claim_metrics,
     check_builtin_labels,
     check_class_weights,
     check_folders,

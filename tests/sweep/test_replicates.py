@@ -17,7 +17,9 @@ from harness.errors import BadInput
 from harness.files import read_json, sha256_file
 from harness.report.boards import group_boards
 from harness.report.queries import read_sweep
+from harness.sweep.claiming import Claims
 from harness.sweep.doctor import examine
+from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record
 from harness.sweep.replication import due, wanted_of
 from tests.faults.tiny import phantom, prepared
@@ -47,11 +49,12 @@ def test_the_best_of_each_stratum_come_first_and_none_twice(tmp_path: Path) -> N
     records = [record(a, 0, 0.5), record(a, 1, 0.7), record(a, 2, 0.6), record(b, 0, 0.1), record(b, 1, None)]
     records.append(record(a, 1, 0.9, uid=f"{a}.0001.s5", replicate_of=f"{a}.0001", seed=5))
     held = {r.uid: r for r in records}
-    assert [(of.uid, seed) for of, seed in due(space, held)] == [
+    none = Claims(space, GenerationFolder(tmp_path), patients=8, chooses=True)
+    assert [(of.uid, seed) for of, seed in due(space, held, none)] == [
         (f"{b}.0000", 5), (f"{a}.0001", 6), (f"{b}.0000", 6), (f"{a}.0002", 5), (f"{a}.0002", 6),
     ]  # fmt: skip
-    assert [wanted_of(space, name, held, over=True) for name in (a, b)] == [4, 2]
-    assert [wanted_of(space, name, held, over=False) for name in (a, b)] == [4, 4]
+    assert [wanted_of(space, name, held, none, over=True) for name in (a, b)] == [4, 2]
+    assert [wanted_of(space, name, held, none, over=False) for name in (a, b)] == [4, 4]
 
 
 @pytest.mark.parametrize("seeds", ["[0, 1]", "[4, 4]", "[]"])
