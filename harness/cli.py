@@ -18,6 +18,7 @@ from harness.cli_models import models
 from harness.cli_report import named_sweep, print_end, report, status, ui, write_report
 from harness.cli_score import score
 from harness.cli_split import export_split
+from harness.cli_test import held_out
 from harness.cli_traps import traps
 from harness.cli_trial import trial
 from harness.errors import BadInput, Refused
@@ -231,6 +232,7 @@ main.add_command(retry)
 main.add_command(score)
 main.add_command(status)
 main.add_command(ui)
+main.add_command(held_out)
 main.add_command(traps)
 main.add_command(trial)
 

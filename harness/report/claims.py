@@ -15,8 +15,7 @@ from harness.inference.sequential import Verdict
 from harness.report.boards import FEW_PATIENTS
 from harness.report.queries import DOCUMENT_ERRORS, Sweep, Trial
 from harness.report.wording import difference_text, interval_text, listed, metric_text, plural, setting_text, value_text
-
-CLAIMS_FILE = "claims.json"
+from harness.sweep.layout import GenerationFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def claims_document(sweep: Sweep) -> list[dict[str, Any]]:
 
 def _contests(sweep: Sweep) -> list[Contest]:
     try:
-        return [Contest.model_validate(one) for one in read_json(sweep.folder / CLAIMS_FILE)["claims"]]
+        return [Contest.model_validate(one) for one in read_json(GenerationFolder(sweep.folder).claims_file)["claims"]]
     except DOCUMENT_ERRORS:
         return []
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.report.boards import Board, Row, flags, group_boards, yardstick_boards
 from harness.report.claims import claims_document
+from harness.report.held_out import held_out
 from harness.report.notes import notes
 from harness.report.pivot import Pivot, pivot_rows
 from harness.report.queries import Sweep
@@ -60,8 +61,9 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "run_id": trial.run_id,
             }
         )
+    tested = [asdict(one) for one in held_out(sweep, group_boards(sweep))]
     document = {"schema": SCHEMA, "name": sweep.name, "generation": sweep.generation, "rows": rows}
-    return {**document, "claims": claims_document(sweep)}
+    return {**document, "claims": claims_document(sweep), "test": tested}
 
 
 def leaderboard_csv(document: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from harness.report.answer import answer, caution_line, cost_line, status_line
 from harness.report.boards import Board, group_boards, yardstick_boards
 from harness.report.claims import findings
 from harness.report.finalists import finalists
+from harness.report.held_out import held_out
 from harness.report.latex import leaderboard_tex, pivot_tex
 from harness.report.matters import effects_of
 from harness.report.pictures import Picture, sweep_pictures, trial_pictures
@@ -87,6 +88,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
         {
             "sweep": sweep,
             "claims": findings(sweep),
+            "held_out": held_out(sweep, groups),
             "answer": answer(sweep, yardstick, groups),
             "why": mattering[0].sentences[0] if mattering else "",
             "cost": cost_line(sweep, [*shown_yardstick, *groups]),

@@ -68,6 +68,11 @@ class Home:
         return self.path / "single"
 
     @property
+    def openings(self) -> Path:
+        """How often each set of test patients was looked at, by any sweep of this home."""
+        return self.path / "test-openings.json"
+
+    @property
     def note(self) -> Path:
         """Which version of the layout this is."""
         return self.path / "home.json"
@@ -176,6 +181,11 @@ class GenerationFolder:
     def claims_file(self) -> Path:
         """The claims with the cells chosen for them, once the search is over."""
         return self.path / "claims.json"
+
+    @property
+    def held_out(self) -> Path:
+        """Finalists judged on the test patients: `<uid>.json`, as a trial's scores.json."""
+        return self.path / "test"
 
     @property
     def report_note(self) -> Path:

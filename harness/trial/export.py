@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.config.knobs import label_of
 from harness.config.spec import TrialSpec
 from harness.data.batches import IMAGENET_MEAN, IMAGENET_STD
-from harness.errors import BadInput
 from harness.files import fsync_folder
-from harness.models.build import build_model
 from harness.tracking.model import save_pt2
 from harness.trial.folder import TrialFolder
+from harness.trial.network import trained_network
 
 _README = """\
 # {title}
@@ -78,8 +76,6 @@ def export_model(folder: TrialFolder) -> Path:
     if folder.mlflow_model.is_dir():
         return folder.mlflow_model
     spec = folder.read_spec()
-    if not folder.weights.is_file():
-        raise BadInput(f"{folder.path}: has no weights.safetensors; only a complete trial can be exported")
     aside = Path(tempfile.mkdtemp(prefix=".mlflow_model.", dir=folder.path))
     try:
         _write(spec, folder, aside / "model")
@@ -94,11 +90,7 @@ def export_model(folder: TrialFolder) -> Path:
 
 
 def _write(spec: TrialSpec, folder: TrialFolder, target: Path) -> None:
-    # Random: whatever the training started from is overwritten, and the hub need not be asked.
-    random = spec.model.encoder and "random"
-    network = build_model(spec.model.model_copy(update={"encoder_weights": random}), classes=spec.classes)
-    network.load_state_dict(load_file(folder.weights))
-    module = ScoredNetwork(network, spec.train.normalize).eval()
+    module = ScoredNetwork(trained_network(folder), spec.train.normalize).eval()
     input_px = spec.dataset.cut.input_px
     save_pt2(
         module,

@@ -108,13 +108,17 @@ def open_data(spec: TrialSpec, rois: Sequence[Roi], stores: Path) -> TrialData:
     for role, indices in (("training", training_indices), ("validation", validation_indices)):
         if not len(indices):
             raise BadInput(f"{spec.dataset.root}: no {role} patch is left ({spec.dataset.patches} patches)")
-    scheme = Scheme(
+    return TrialData(training, training_indices, validation, validation_indices, scheme_of(spec))
+
+
+def scheme_of(spec: TrialSpec) -> Scheme:
+    """What the trial's matrices count."""
+    return Scheme(
         source_ids=spec.dataset.source_ids,
-        labels=labels,
+        labels=spec.dataset.labels,
         source=spec.dataset.source,
         undefined_column=spec.train.undefined == "as_paper",
     )
-    return TrialData(training, training_indices, validation, validation_indices, scheme)
 
 
 def cohort(spec: TrialSpec) -> tuple[Roi, ...]:
