@@ -6,6 +6,7 @@ regions share a difficulty (ICC). A model's quality is a shift on the logit scal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,17 +21,34 @@ MANY = 20_000  # patients that stand for all
 Array = NDArray[np.float64]
 
 
-def models(random: np.random.Generator, patients: int, shifts: Array, *, icc: float = 0.25) -> tuple[Array, Array]:
-    """Hits and sizes (M, P, K) of models on the same patients; a shift of 0 for all makes them equal."""
+def models(
+    random: np.random.Generator,
+    patients: int,
+    shifts: Array,
+    *,
+    icc: float = 0.25,
+    present_in: float = PRESENT,
+    families: Sequence[int] | None = None,
+) -> tuple[Array, Array]:
+    """Hits and sizes (M, P, K) of models on the same patients; a shift of 0 for all makes them equal.
+
+    A patient has a class with the probability `present_in`. Every model finds other patients easy; models of one family
+    (trainings of one setting that differ in their seed) agree in two thirds of that.
+    """
     count = random.integers(1, REGIONS + 1, patients)
     region = np.arange(REGIONS) < count[:, None]
     size = random.lognormal(0, 0.8, (patients, REGIONS)) * region
-    present = random.random((patients, 1, 3)) < PRESENT
+    present = random.random((patients, 1, 3)) < present_in
     truth = size[..., None] * random.dirichlet([1.5, 1.0, 0.6], (patients, REGIONS)) * present
     hard = random.normal(0, np.sqrt(icc), (patients, 1, 3)) + random.normal(0, np.sqrt(0.5), (patients, REGIONS, 3))
     hits, sizes = [], []
-    for shift in shifts:
-        own = random.normal(0, np.sqrt(0.15), (patients, 1, 3)) + random.normal(0, np.sqrt(0.3), (patients, REGIONS, 3))
+    shared = {name: random.normal(0, np.sqrt(0.1), (patients, 1, 3)) for name in sorted(set(families or ()))}
+    for index, shift in enumerate(shifts):
+        alone = 0.15 if families is None else 0.05
+        own = random.normal(0, np.sqrt(alone), (patients, 1, 3)) + random.normal(
+            0, np.sqrt(0.3), (patients, REGIONS, 3)
+        )
+        own += 0.0 if families is None else shared[families[index]]
         found = 1 / (1 + np.exp(-(EASE + shift + hard + own)))
         wrong = 0.25 / (1 + np.exp(-(random.normal(0, 0.7, (patients, REGIONS, 3)) + 0.3 * hard - shift)))
         hits.append((truth * found).sum(axis=1))
@@ -57,9 +75,9 @@ def scores(hits: Array, sizes: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def truth_of(shifts: tuple[float, ...], icc: float = 0.25) -> Array:
+def truth_of(shifts: tuple[float, ...], icc: float = 0.25, present_in: float = PRESENT) -> Array:
     """(M, K) the IoU of every class on very many patients."""
-    hits, sizes = models(np.random.default_rng(99), MANY, np.array(shifts), icc=icc)
+    hits, sizes = models(np.random.default_rng(99), MANY, np.array(shifts), icc=icc, present_in=present_in)
     return np.asarray(hits.sum(axis=1) / sizes.sum(axis=1), dtype=np.float64)
 
 

@@ -25,7 +25,7 @@ ALPHA = 0.05
 FIRST_LOOK = 3  # seeds; a variance of fewer says nothing
 DRAWS = 100_000
 OCTAVES = 6  # the variance over patients is none below 2 ** -6 of that of one seed, and all there is above 2 ** 6
-UPPER = 0.8
+UPPER = 0.8  # few seeds may lie close by luck: their variance is taken at this upper limit
 CAUTION = 0.85  # of the degrees of freedom: by simulation, 8 to 60 patients and seeds that move scores by .005 to .07
 MOST_TIMES = 50  # as many seeds or patients: asked for more, "about how many" is no plan
 
