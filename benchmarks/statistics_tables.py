@@ -50,8 +50,10 @@ def main() -> None:
     print(crossed(rows_of(lines, "coverage"), "patients", "icc", lambda x: f"{percent(x['mean'])}"
                   + (f", classes {percent(x['classes'])}" if x["classes"] else ""), "ICC"), "\n")  # fmt: skip
     boards = rows_of(lines, "boards", "patients")
-    print(table(["patients", "equal: a false loser", "planted: the best is told from the leader"],
-                [[str(x["patients"]), percent(x["false_loser"]), percent(x["best_lost"])] for x in boards]), "\n")  # fmt: skip
+    heads = ["patients", "equal: a false loser", "planted: the best is told from the leader"]
+    print(
+        table(heads, [[str(x["patients"]), percent(x["false_loser"]), percent(x["best_lost"])] for x in boards]), "\n"
+    )
     winners = rows_of(lines, "winners", "spread", "models")
     print(table(["models", "sweeps", "spread", "raw optimism", "corrected"],
                 [[str(x["models"]), str(x["sets"]), str(x["spread"]), f"{x['raw']:+.4f}",

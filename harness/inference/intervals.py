@@ -107,11 +107,17 @@ def mean_over_seeds(spreads: Sequence[Spread]) -> Spread:
     scores = np.array([spread.score for spread in spreads])
     over_patients = np.mean([spread.deviations for spread in spreads], axis=0)
     seeds = (scores - scores.mean()) / math.sqrt(n * (n - 1))  # squares add up to the variance of the mean
-    parts = (float(over_patients @ over_patients), float(seeds @ seeds))
-    degrees = (min(spread.degrees for spread in spreads), n - 1.0)
+    degrees = min(spread.degrees for spread in spreads)
+    return with_own(Spread(float(scores.mean()), over_patients, degrees), seeds, n - 1.0)
+
+
+def with_own(spread: Spread, own: Array, degrees: float) -> Spread:
+    """The score with deviations of its own beside those over patients, known with so many degrees of freedom."""
+    parts = (float(spread.deviations @ spread.deviations), float(own @ own))
     total = sum(parts)
-    joint = total**2 / sum(part**2 / df for part, df in zip(parts, degrees, strict=True)) if total else degrees[0]
-    return Spread(float(scores.mean()), over_patients, joint, seeds)
+    known = zip(parts, (spread.degrees, degrees), strict=True)
+    joint = total**2 / sum(part**2 / df for part, df in known) if total else spread.degrees
+    return Spread(spread.score, spread.deviations, joint, own)
 
 
 def normal_of(t_values: Array, degrees: float | Array) -> Array:

@@ -40,6 +40,11 @@ class Row:
         return len(self.replicates) >= FRESH_SEEDS
 
     @property
+    def runs(self) -> tuple[Scored, ...]:
+        """What the score is the mean of: the replicates where there are enough, else the search run."""
+        return tuple(map(_scored, self.replicates)) if self.replicated else (self.scored,)
+
+    @property
     def scored(self) -> Scored:
         """The search run's matrices."""
         assert self.trial.scored is not None
@@ -198,8 +203,7 @@ def _board(
 def _trusted(rows: Sequence[Row], metric: str, minimize: bool) -> tuple[Row, ...]:
     """The rows with what may be said of their scores, given that the first of them leads."""
     ranked = [row for row in rows if row.rank is not None]
-    runs = [[_scored(trial) for trial in (row.replicates if row.replicated else (row.trial,))] for row in ranked]
-    trusts = judged(runs, metric, minimize=minimize)
+    trusts = judged([row.runs for row in ranked], metric, minimize=minimize)
     found = [_with(row, trust=trust) for row, trust in zip(ranked, trusts, strict=True)]
     if found and _wins(found[0], found[1:]):
         found[0] = _with(found[0], wins=True)

@@ -59,15 +59,15 @@ def per_class_table(board: Board, row: Row) -> Table:
         caption=f"By class, {board.title}: {model_of(row.trial)}",
         columns=("Class", "True pixels", "Share, %", "IoU", "Dice", "IoU in mixed cells", *ordinals),
         rows=tuple(rows),
-        note="Small print: 95 % intervals over patients; none for a class of one patient. Mixed cells: squares of "
-        "128 µm that hold at least two source labels. Absent classes are n/a and left out of the macro mean."
+        note="Small print: 95 % intervals over patients (and fresh seeds); none for a class of one patient. Mixed "
+        "cells: squares of 128 µm that hold at least two source labels. Absent classes are n/a and left out of the macro mean."
         + (f" Next on the board: {others}." if next_rows else ""),
     )
 
 
 def _interval(row: Row, metric: str) -> str | None:
-    """Of the search run; a mean over seeds has none for single classes."""
-    found = None if row.replicated else class_interval(row.scored, metric)
+    """Over patients, and over seeds where the row has several."""
+    found = class_interval(row.runs, metric)
     return None if found is None else interval_text(found.low, found.high)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.files import read_json
-from harness.inference.intervals import Interval, Spread, difference, interval, mean_over_seeds, spread_of
+from harness.inference.intervals import Interval, Spread, difference, interval, mean_over_seeds, spread_of, with_own
 from harness.inference.ratios import KINDS, Ratios, ratios_of, ratios_of_epochs
 from harness.inference.selection import Selection, corrected_winner
 from harness.inference.simultaneous import against_leader
@@ -33,27 +34,43 @@ UNKNOWN = Trust()
 
 
 def judged(runs: Sequence[Sequence[Scored]], metric: str, *, minimize: bool) -> tuple[Trust, ...]:
-    """The ranked rows of one board, the leader first; a row is one run, or the replicates whose mean it is."""
+    """The ranked rows of one board, the leader first; a row is one run, or the replicates whose mean it is.
+
+    Where rows of several seeds and of one meet, another seed would have moved the latter, too: they are compared as if
+    by as much as the former's seeds differ.
+    """
     spreads = [_spread(of_row, metric) for of_row in runs]
-    known = [spread for spread in spreads if spread is not None]
     leader = spreads[0] if spreads else None
     if leader is None:
         return tuple(UNKNOWN if spread is None else Trust(interval(spread)) for spread in spreads)
-    against = iter(against_leader(known, minimize=minimize))
+    compared = _with_seeds(spreads, [len(of_row) for of_row in runs])
+    against = iter(against_leader([spread for spread in compared if spread is not None], minimize=minimize))
     found = []
-    for place, spread in enumerate(spreads):
-        if spread is None:
+    for place, (spread, moved) in enumerate(zip(spreads, compared, strict=True)):
+        if spread is None or moved is None:
             found.append(UNKNOWN)
             continue
         said = next(against)
-        gap = difference(spread, leader) if place else None
+        gap = difference(moved, compared[0] or leader) if place else None
         found.append(Trust(interval(spread), gap, said.told_apart, said.p_value, said.first))
     return tuple(found)
 
 
-def class_interval(scored: Scored, metric: str) -> Interval | None:
-    """The interval of one score of one run."""
-    spread = _spread([scored], metric)
+def _with_seeds(spreads: Sequence[Spread | None], seeds: Sequence[int]) -> list[Spread | None]:
+    """Rows of one seed with the pooled variance over one seed of the rows that have several, if any has."""
+    pairs = list(zip(spreads, seeds, strict=True))
+    # `own` squares add up to the variance of a mean: times n, that over one seed, on n - 1 degrees of freedom.
+    known = [(float(one.own @ one.own) * n, n - 1) for one, n in pairs if one is not None and n > 1]
+    if not known:
+        return list(spreads)
+    degrees = sum(df for _, df in known)
+    own = np.array([math.sqrt(sum(variance * df for variance, df in known) / degrees)])
+    return [one if one is None or n > 1 else with_own(one, own, degrees) for one, n in pairs]
+
+
+def class_interval(runs: Sequence[Scored], metric: str) -> Interval | None:
+    """The interval of one score of one run, or of the mean over several."""
+    spread = _spread(runs, metric)
     return None if spread is None else interval(spread)
 
 

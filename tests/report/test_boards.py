@@ -11,6 +11,7 @@ from harness.config.spec import Split
 from harness.files import read_json, write_json
 from harness.report.boards import Board, flags, group_boards, yardstick_boards
 from harness.report.queries import Sweep, read_sweep
+from harness.report.trust import class_interval
 from tests.report.factory import Cohort, SweepFolder
 
 TWO = LabelMap(name="two", classes={"tumor": (1,), "other": (2, 3, 4, 5, 6, 7)})
@@ -212,6 +213,24 @@ def test_the_badge_needs_fresh_seeds_a_clear_gap_and_whole_batches(
     sweep = read_sweep(folder.path)
     (board,) = group_boards(sweep)
     assert ["winner" in flags(row, sweep) for row in board.rows] == [wins, False]
+
+
+def test_a_row_of_one_seed_is_compared_as_if_another_would_move_it(tmp_path: Path) -> None:
+    """Three seeds that scatter by 8 % of the pixels: the rival's difference holds that twice, its own interval not."""
+    folder = SweepFolder(tmp_path, cohort=Cohort(rois=16, patients=16))
+    folder.trial(uid="best", error=0.1)
+    for seed, error in enumerate((0.02, 0.1, 0.18)):
+        folder.trial(uid=f"best.s{seed}", error=error, replicate_of="best", seed=100 + seed)
+    folder.trial(uid="other", error=0.15)
+    (board,) = group_boards(read_sweep(folder.path))
+    best, other = board.rows
+    assert best.seed_sd is not None and other.trust.gap is not None and other.trust.interval is not None
+    assert other.trust.interval == class_interval(other.runs, "val/iou")
+    assert best.trust.interval is not None and best.trust.interval != class_interval([best.scored], "val/iou")
+    # At least Student's quantile for infinitely many degrees of freedom, by the seeds' variance alone.
+    least = 1.96 * best.seed_sd * (1 / 3 + 1) ** 0.5
+    assert other.trust.gap.high - other.trust.gap.value > least
+    assert other.trust.told_apart is False
 
 
 def test_a_single_row_beats_nobody_and_gets_no_badge(tmp_path: Path) -> None:
