@@ -60,8 +60,8 @@ def per_class_table(board: Board, row: Row) -> Table:
         columns=("Class", "True pixels", "Share, %", "IoU", "Dice", "IoU in mixed cells", *ordinals),
         rows=tuple(rows),
         note="Small print: 95 % intervals over patients (and fresh seeds); none for a class of one patient. Mixed "
-        "cells: squares of 128 µm that hold at least two source labels. Absent classes are n/a and left out of the macro mean."
-        + (f" Next on the board: {others}." if next_rows else ""),
+        "cells: squares of 128 µm that hold at least two source labels. Absent classes are n/a and left out of the "
+        "macro mean." + (f" Next on the board: {others}." if next_rows else ""),
     )
 
 
