@@ -55,7 +55,7 @@ class Status:
 
     @cached_property
     def _claims(self) -> Claims:
-        patients = self.generation.read_space()["data"]["split"]["validation"]
+        patients = self.generation.read_space()["data"]["split"]["validation"] if self._space.claims else ()
         return Claims(self._space, self.generation, patients=len(patients), chooses=False)
 
     @cached_property
