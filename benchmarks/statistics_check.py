@@ -25,9 +25,9 @@ import numpy as np
 import simulated as world
 
 from harness.files import read_json, write_json
-from harness.inference.intervals import interval, minus, spread_of
+from harness.inference.intervals import Spread, interval, minus, spread_of
 from harness.inference.selection import corrected_winner
-from harness.inference.sequential import verdict
+from harness.inference.sequential import Verdict, look_sizes, verdict
 from harness.inference.simultaneous import against_leader
 
 Random = np.random.Generator
@@ -93,7 +93,7 @@ def winners(random: Random, sets: int, *, models: int, spread: float) -> dict[st
 
 
 def claims(random: Random, sets: int, *, patients: int, seed_sd: float, gain: float) -> dict[str, Any]:
-    """Verdicts on "A > B by 0" with a look after 3, 4, 5, 6, 8, 10, 12 seeds, where A is better by `gain`.
+    """Verdicts on "A > B by 0" with looks after 3, 4, 5, 6, 8, 10, 12 seeds, where A is better by `gain`.
 
     `seed_sd`: how far a seed moves a model on the logit scale; .1 moves its score by about .016.
     """
@@ -105,8 +105,8 @@ def claims(random: Random, sets: int, *, patients: int, seed_sd: float, gain: fl
         known = [spread for spread in spreads if spread is not None]
         if len(known) < len(spreads):
             continue
-        pairs = zip(known[:MOST_SEEDS], known[MOST_SEEDS:], strict=True)
-        said = verdict([minus(*pair) for pair in pairs], 0.0)
+        pairs = [minus(*pair) for pair in zip(known[:MOST_SEEDS], known[MOST_SEEDS:], strict=True)]
+        said = _stopped(pairs)
         words.append(said.word)
         seeds.append(said.seeds)
     supported, refuted = (words.count(word) / len(words) for word in ("supported", "refuted"))
@@ -184,6 +184,15 @@ def _told(random: Random, patients: int, shifts: world.Array) -> list[bool]:
         return [False] * len(shifts)
     leader = int(np.argmax([spread.score for spread in known]))
     return [bool(row.told_apart) for row in against_leader(known, leader=leader, seed=int(random.integers(1 << 30)))]
+
+
+def _stopped(differences: Sequence[Spread]) -> Verdict:
+    """The verdict when a controller stops: decided, or when further seeds would not decide."""
+    for seeds in look_sizes(len(differences)):
+        said = verdict(differences[:seeds], 0.0)
+        if said.word != "undecided" or said.hopeless:
+            break
+    return said
 
 
 def _within(rate: float | None, number: int, low: float, high: float) -> bool:
