@@ -44,6 +44,7 @@ class Contest(Frozen):
     margin: float
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
+    stated_after: int = 0  # trials of the sweep that had completed when the claim was first read
     note: str = ""  # why there is no cell
 
     @property

@@ -23,6 +23,7 @@ class Finding:
     """One claim and what its runs say."""
 
     text: str
+    stated_after: int | None  # completed trials when it was first read; None before that
     verdict: Verdict
     sentence: str
     cells: tuple[str, ...]  # one line each: what the two sides have in common
@@ -37,12 +38,14 @@ def findings(sweep: Sweep) -> tuple[Finding, ...]:
     found = []
     for text in sweep.space.get("claims") or ():
         contest = contests.get(text)
-        if contest is None:
-            found.append(Finding(text, Verdict("undecided", 0), _not_begun(patients), (), ""))
+        if contest is None or (patients < MIN_PATIENTS and not contest.cells):
+            found.append(Finding(text, None, Verdict("undecided", 0), _not_begun(patients), (), ""))
             continue
         said = evidence(contest, _Outcomes(runs, contest.metric)).verdict
         sentence = _sentence(contest, said, patients)
-        found.append(Finding(text, said, sentence, _cells(contest), _methods(contest, said, patients)))
+        found.append(
+            Finding(text, contest.stated_after, said, sentence, _cells(contest), _methods(contest, said, patients))
+        )
     return tuple(found)
 
 
@@ -58,6 +61,7 @@ def claims_document(sweep: Sweep) -> list[dict[str, Any]]:
     return [
         {
             "claim": finding.text,
+            "stated_after": finding.stated_after,
             "verdict": finding.verdict.word,
             "seeds": finding.verdict.seeds,
             "difference": _numbers(finding.verdict.difference),
@@ -154,9 +158,13 @@ def _methods(contest: Contest, said: Verdict, patients: int) -> str:
         return ""
     left, _, rest = contest.text.partition(">")
     right = rest.partition(" on ")[0]
-    margin = value_text(contest.margin)
+    margin, late = value_text(contest.margin), contest.stated_after
+    when = (
+        f"when {plural(late, 'training')} of the sweep had ended" if late else "before the first training of the sweep"
+    )
     return (
-        f"We tested whether {left.strip()} exceeds {right.strip()} in {metric_text(contest.metric)} by more than "
+        f"The claim was stated {when}. We tested whether {left.strip()} exceeds {right.strip()} in "
+        f"{metric_text(contest.metric)} by more than "
         f"{margin} on {plural(patients, 'validation patient')}, split by patient. Both sides were trained with the "
         f"same {said.seeds} seeds, none of which had been used to choose a setting, in "
         f"{plural(len(contest.cells), 'pair')} of settings equal in everything else. The two-sided error of 5 % was "

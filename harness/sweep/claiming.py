@@ -44,6 +44,14 @@ class Claims:
         self._known: dict[str, tuple[int, Evidence]] = {}
         self._chosen: list[Contest] = []
 
+    def state(self, records: Mapping[str, Record]) -> None:
+        """Write down what is claimed before anything more is known; a claim that was read before stays as it is."""
+        old = self._written()
+        complete = sum(record.state == "complete" for record in records.values())
+        new = [_stated(claim, complete) for claim in self.claims if claim.text not in {one.text for one in old}]
+        if new:
+            self._write([*old, *new])
+
     def due(self, records: Mapping[str, Record]) -> Iterator[tuple[Arm, int]]:
         """(arm, seed) of each run that is still to be begun, the claims in turn. Asked for when the search is over."""
         if not self.claims or not self.enough:
@@ -61,19 +69,25 @@ class Claims:
         """The claims with their cells, as written down; what is new is chosen and written, once."""
         if len(self._chosen) == len(self.claims):
             return self._chosen
-        path = self.generation.claims_file
-        old = [Contest.model_validate(one) for one in read_json(path)["claims"]] if path.exists() else []
-        known = {contest.text: contest for contest in old if contest.cells}
+        known = {contest.text: contest for contest in self._written()}
         if self.chooses:
-            arms = _Arms(records, [arm for contest in old for arm in contest.arms])
+            arms = _Arms(records, [arm for contest in known.values() for arm in contest.arms])
             for claim in self.claims:
-                if claim.text not in known:
-                    known[claim.text] = _with_cells(self.space, claim, records, arms)
-                known[claim.text] = _with_seeds(known[claim.text], fresh_seeds(self.space))
-            every = {**{contest.text: contest for contest in old}, **known}
-            write_json(path, {"claims": [contest.model_dump(mode="json") for contest in every.values()]})
+                contest = known.get(claim.text) or _stated(claim, sum(r.state == "complete" for r in records.values()))
+                if not contest.cells:
+                    contest = _with_cells(self.space, contest, claim, records, arms)
+                known[claim.text] = _with_seeds(contest, fresh_seeds(self.space))
+            self._write(known.values())
         self._chosen = [known[claim.text] for claim in self.claims if claim.text in known]
         return self._chosen
+
+    def _written(self) -> list[Contest]:
+        path = self.generation.claims_file
+        return [Contest.model_validate(one) for one in read_json(path)["claims"]] if path.exists() else []
+
+    def _write(self, contests: Iterable[Contest]) -> None:
+        document = {"claims": [contest.model_dump(mode="json") for contest in contests]}
+        write_json(self.generation.claims_file, document)
 
     def _evidence(self, contest: Contest, records: Mapping[str, Record]) -> Evidence:
         """Computed again only when another run of the claim has ended."""
@@ -132,7 +146,17 @@ class _Arms:
         return self._by_values[key]
 
 
-def _with_cells(space: SearchSpace, claim: Claim, records: Mapping[str, Record], arms: _Arms) -> Contest:
+def _stated(claim: Claim, complete: int) -> Contest:
+    """A claim that is read for the first time."""
+    note = "its runs have not begun; they follow the search"
+    return Contest(
+        text=claim.text, metric=claim.metric, margin=claim.margin, cells=(), seeds=(), stated_after=complete, note=note
+    )
+
+
+def _with_cells(
+    space: SearchSpace, contest: Contest, claim: Claim, records: Mapping[str, Record], arms: _Arms
+) -> Contest:
     """The claim with its cells: in each stratum it speaks of, from the best search run of either side."""
     complete = _best_first(space, records.values())
     cells: dict[str, Cell] = {}
@@ -152,8 +176,7 @@ def _with_cells(space: SearchSpace, claim: Claim, records: Mapping[str, Record],
             cell = Cell(better=_arm(space, better, arms), worse=_arm(space, worse, arms))
             cells.setdefault(f"{_key(better)} {_key(worse)}", cell)
     note = "" if cells else "no completed search run gives two settings that differ in nothing else"
-    chosen = tuple(cells.values())
-    return Contest(text=claim.text, metric=claim.metric, margin=claim.margin, cells=chosen, seeds=(), note=note)
+    return contest.model_copy(update={"cells": tuple(cells.values()), "note": note})
 
 
 def _with_seeds(contest: Contest, seeds: Sequence[int]) -> Contest:

@@ -77,6 +77,7 @@ class Controller:
         self._clock = Clock(generation)
         self._side = SideJobs(space, generation, first)
         self._claims = Claims(space, generation, patients=len(facts.split.validation), chooses=True)
+        self._claims.state(self.records)
         self._waiting = deque(self._reconcile())
 
     @property

@@ -56,6 +56,7 @@ def test_the_verdict_follows_the_runs(tmp_path: Path, errors: tuple[float, float
         in (found.sentence)
     )
     assert f"the claim is {word}." in found.methods
+    assert found.methods.startswith("The claim was stated before the first training of the sweep.")
     assert found.cells == ("lr\N{NO-BREAK SPACE}0.1 against lr\N{NO-BREAK SPACE}0.2; both: unet",)
     (document,) = claims_document(read_sweep(path))
     value, low, high = document["difference"]

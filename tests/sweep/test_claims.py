@@ -149,6 +149,25 @@ def test_what_was_chosen_stays_chosen(tmp_path: Path) -> None:
     assert after["seeds"] == [*before["seeds"], 109, 110, 111, 112]
 
 
+def test_a_claim_knows_how_much_was_known_when_it_was_stated(tmp_path: Path) -> None:
+    """One before the first training, one added when two had ended; choosing cells later changes neither."""
+    bench = Bench(tmp_path, [RATES])
+    bench.claims.state(bench.records)
+    bench.searched(0, 0.5, learning_rate=0.1)
+    bench.searched(1, 0.4, learning_rate=0.2)
+    late = RATES.replace("0.0 where", "0.1 where")
+    bench.space = bench.space.model_copy(update={"claims": (RATES, late)})
+    for _ in range(2):
+        bench.claims = bench.looked()
+        bench.claims.state(bench.records)
+        assert list(due(bench.space, bench.records, bench.claims))
+    written_down = read_json(bench.generation.claims_file)["claims"]
+    assert [(one["text"], one["stated_after"], len(one["cells"])) for one in written_down] == [
+        (RATES, 0, 1),
+        (late, 2, 1),
+    ]
+
+
 def test_who_only_looks_writes_nothing(tmp_path: Path) -> None:
     """`harness status` on a sweep whose search is over, before the controller has chosen."""
     bench = Bench(tmp_path, [RATES])
