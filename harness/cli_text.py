@@ -47,7 +47,7 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
     claims = document["claims"]
     if claims["most"]:
         lines.append(
-            f"claims: {claims['least']:,} to {claims['most']:,} more trials after the search, until each is decided"
+            f"claims: {claims['least']:,} to {claims['most']:,} trials in all, after the search, until each is decided"
         )
     changed = plan_lines(document["change"]) if document["change"] else []
     return "\n".join([*changed, table_text(strata), "patches before the filter:", table_text(patches), *lines])
