@@ -130,11 +130,12 @@ class _Arms:
     """Names for arms: that of the search run with the same values, of an arm that is there, or a new one."""
 
     def __init__(self, records: Mapping[str, Record], arms: Iterable[Arm]) -> None:
-        self._by_values = {_key(arm.parameters): arm for arm in arms}
+        known = {arm.uid: arm for arm in arms}
+        self._made = sum(".claim" in uid for uid in known)
+        self._by_values = {_key(arm.parameters): arm for arm in known.values()}
         for record in records.values():
             if record.replicate_of is None:
                 self._by_values[_key(record.parameters)] = arm_of(record)
-        self._made = sum(".claim" in arm.uid for arm in self._by_values.values())
 
     def arm(self, stratum: Stratum, values: Mapping[str, Any]) -> Arm:
         """The arm of a combination."""

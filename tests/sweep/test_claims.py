@@ -121,6 +121,21 @@ def test_each_side_is_tried_where_the_search_found_it_good(tmp_path: Path) -> No
     assert len(read_json(bench.generation.claims_file)["claims"][0]["cells"]) == 2
 
 
+def test_a_name_is_never_given_twice(tmp_path: Path) -> None:
+    """The search tries later what a claim's first own arm is; a new claim's own arm still gets a new name."""
+    bench = Bench(tmp_path, [RATES])
+    bench.searched(0, 0.5, learning_rate=0.1)
+    list(due(bench.space, bench.records, bench.claims))
+    bench.searched(1, 0.4, learning_rate=0.2)
+    net = "architecture=unet, encoder_weights=random > architecture=unet, encoder_weights=imagenet on val/iou by 0"
+    bench.searched(2, 0.6, **UNET, encoder_weights="random")
+    bench.space = bench.space.model_copy(update={"claims": (RATES, f"{net} where patches=all")})
+    bench.claims = bench.looked()
+    list(due(bench.space, bench.records, bench.claims))
+    written_down = read_json(bench.generation.claims_file)["claims"]
+    assert [cell["worse"]["uid"] for one in written_down for cell in one["cells"]] == ["all.claim00", "all.claim01"]
+
+
 def test_every_stratum_that_a_claim_leaves_open_has_a_cell(tmp_path: Path) -> None:
     """And a claim about the strata's own axis compares across them."""
     bench = Bench(tmp_path, [RATES.partition(" where")[0], "patches=all > patches=non_homogeneous on val/iou by 0"])
