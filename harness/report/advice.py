@@ -117,7 +117,7 @@ def _place(tried: Sequence[float | int], *, log: bool) -> Callable[[float | int]
 
 def _classes(groups: Sequence[Board]) -> Iterator[Advice]:
     for board in groups:
-        leader = next((row for row in board.ranked if row.trial.external is None), None)
+        leader = board.first_trained
         weakest = None if leader is None else _weakest(leader)
         if leader is None or weakest is None:
             continue

@@ -40,9 +40,14 @@ class Row:
         return len(self.replicates) >= FRESH_SEEDS
 
     @property
-    def runs(self) -> tuple[Scored, ...]:
+    def trials(self) -> tuple[Trial, ...]:
         """What the score is the mean of: the replicates where there are enough, else the search run."""
-        return tuple(map(_scored, self.replicates)) if self.replicated else (self.scored,)
+        return self.replicates if self.replicated else (self.trial,)
+
+    @property
+    def runs(self) -> tuple[Scored, ...]:
+        """The matrices of `trials`."""
+        return tuple(map(_scored, self.trials))
 
     @property
     def scored(self) -> Scored:
@@ -77,6 +82,11 @@ class Board:
     def leader(self) -> Row | None:
         """The first row, or None when nothing ranks."""
         return self.ranked[0] if self.ranked else None
+
+    @property
+    def first_trained(self) -> Row | None:
+        """The first row that is no other tool's masks."""
+        return next((row for row in self.ranked if row.trial.external is None), None)
 
     @property
     def title(self) -> str:

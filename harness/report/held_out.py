@@ -34,24 +34,33 @@ class HeldOut:
 
 def held_out(sweep: Sweep, groups: Sequence[Board]) -> tuple[HeldOut, ...]:
     """One per board whose leader was scored on the test patients."""
-    patients = sorted((sweep.data.get("split") or {}).get("test") or ())
+    patients = patients_apart(sweep)
     found = (_of_board(board, sweep, patients) for board in groups if patients)
     return tuple(one for one in found if one is not None)
 
 
+def patients_apart(sweep: Sweep) -> list[str]:
+    """The test patients, sorted."""
+    return sorted((sweep.data.get("split") or {}).get("test") or ())
+
+
+def openings_key(sweep: Sweep) -> str:
+    """The name of a set of test patients, the same for every sweep on the same data."""
+    return fingerprint([sweep.data.get("hash"), patients_apart(sweep)])
+
+
 def _of_board(board: Board, sweep: Sweep, patients: Sequence[str]) -> HeldOut | None:
-    row = next((row for row in board.ranked if not row.trial.external), None)
+    row = board.first_trained
     if row is None or row.score is None:
         return None
-    runs = row.replicates if row.replicated else (row.trial,)
-    counted = [_spread(GenerationFolder(sweep.folder).held_out / f"{run.uid}.json", board.metric) for run in runs]
+    counted = [_spread(GenerationFolder(sweep.folder).held_out / f"{run.uid}.json", board.metric) for run in row.trials]
     scores = [score for score, _ in counted if score is not None]
-    if len(scores) < len(runs):
+    if len(scores) < len(row.trials):
         return None
     spreads = [spread for _, spread in counted if spread is not None]
-    whole = (spreads[0] if len(spreads) == 1 else mean_over_seeds(spreads)) if len(spreads) == len(runs) else None
+    whole = (spreads[0] if len(spreads) == 1 else mean_over_seeds(spreads)) if len(spreads) == len(scores) else None
     score, known = sum(scores) / len(scores), None if whole is None else interval(whole)
-    opened = _opened(sweep, patients)
+    opened = _opened(sweep)
     sentence = _sentence(board, row, score, known, len(patients), opened)
     return HeldOut(board.key, row.trial.uid, board.metric, score, known, len(patients), opened, sentence)
 
@@ -76,10 +85,10 @@ def _spread(file: Path, metric: str) -> tuple[float | None, Spread | None]:
     return (None, None) if counts is None else (counts.score, spread_of(counts))
 
 
-def _opened(sweep: Sweep, patients: Sequence[str]) -> int:
+def _opened(sweep: Sweep) -> int:
     home = Home(sweep.folder.parent.parent.parent)
     try:
         document: dict[str, Any] = read_json(home.openings)
-        return len(document[fingerprint([sweep.data.get("hash"), list(patients)])]["openings"])
+        return len(document[openings_key(sweep)]["openings"])
     except DOCUMENT_ERRORS:
         return 1  # its own, at least

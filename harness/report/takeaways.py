@@ -141,7 +141,7 @@ def _imbalance(groups: Sequence[Board]) -> Takeaway:
 
 
 def _measured(board: Board) -> Row | None:
-    return next((row for row in board.ranked if not row.trial.external), None)
+    return board.first_trained
 
 
 def _shares(row: Row) -> dict[str, float]:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 from harness.errors import Refused
 from harness.execute.work import Workplace
-from harness.files import fingerprint, read_json, write_json
+from harness.files import read_json, write_json
 from harness.report.boards import group_boards
+from harness.report.held_out import openings_key, patients_apart
 from harness.report.queries import Sweep, read_sweep
 from harness.report.wording import plural
 from harness.scoring.regions import regions_of_sweep
@@ -37,12 +38,12 @@ def open_test(generation: GenerationFolder, home: Home, place: Workplace, steps:
     Refused for a sweep that keeps no test patients, is not finished, or whose data are not what it was run on.
     """
     sweep = read_sweep(generation.path)
-    patients = sorted((sweep.data.get("split") or {}).get("test") or ())
+    patients = patients_apart(sweep)
     if not patients:
         raise Refused(f"{sweep.name} keeps no test patients apart; `data.split.test: 0.2` does, in a sweep of its own")
     if sweep.unfinished or not sweep.complete:
         raise Refused(f"{sweep.name} is not finished; test patients are opened once, for what validation picked")
-    key = fingerprint([sweep.data.get("hash"), patients])
+    key = openings_key(sweep)
     missing = [uid for uid in finalists(sweep) if not (generation.held_out / f"{uid}.json").exists()]
     if missing:
         regions_of_sweep(generation, home, steps)  # refuses data that are not what they were
@@ -58,9 +59,8 @@ def open_test(generation: GenerationFolder, home: Home, place: Workplace, steps:
 
 def finalists(sweep: Sweep) -> tuple[str, ...]:
     """The runs behind the first row of each board that was trained here."""
-    leaders = [next((row for row in board.ranked if not row.trial.external), None) for board in group_boards(sweep)]
-    runs = [run for row in leaders if row for run in (row.replicates if row.replicated else (row.trial,))]
-    return tuple(dict.fromkeys(run.uid for run in runs))
+    leaders = [board.first_trained for board in group_boards(sweep)]
+    return tuple(dict.fromkeys(trial.uid for row in leaders if row for trial in row.trials))
 
 
 def _note(home: Home, key: str, sweep: Sweep, uids: Sequence[str], patients: Sequence[str]) -> None:

@@ -69,11 +69,13 @@ class Claims:
         """The claims with their cells, as written down; what is new is chosen and written, once."""
         if len(self._chosen) == len(self.claims):
             return self._chosen
+        if self.chooses:
+            self.state(records)
         known = {contest.text: contest for contest in self._written()}
         if self.chooses:
             arms = _Arms(records, [arm for contest in known.values() for arm in contest.arms])
             for claim in self.claims:
-                contest = known.get(claim.text) or _stated(claim, sum(r.state == "complete" for r in records.values()))
+                contest = known[claim.text]
                 if not contest.cells:
                     contest = _with_cells(self.space, contest, claim, records, arms)
                 known[claim.text] = _with_seeds(contest, fresh_seeds(self.space))
@@ -159,7 +161,7 @@ def _with_cells(
     space: SearchSpace, contest: Contest, claim: Claim, records: Mapping[str, Record], arms: _Arms
 ) -> Contest:
     """The claim with its cells: in each stratum it speaks of, from the best search run of either side."""
-    complete = _best_first(space, records.values())
+    complete = best_first(space, records.values())
     cells: dict[str, Cell] = {}
     for context in _contexts(space, claim):
         runs = [record for record in complete if _meets(record, {**context, **claim.where})]
@@ -199,7 +201,8 @@ def _arm(space: SearchSpace, values: Mapping[str, Any], arms: _Arms) -> Arm:
     return arms.arm(stratum, values)
 
 
-def _best_first(space: SearchSpace, records: Iterable[Record]) -> Sequence[Record]:
+def best_first(space: SearchSpace, records: Iterable[Record]) -> list[Record]:
+    """The complete search runs by their objective."""
     sign = 1 if space.objective.goal == "minimize" else -1
     found = [
         (sign * record.value, record.uid, record)

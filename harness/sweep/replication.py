@@ -1,4 +1,4 @@
-"""Replicates: the top of each stratum trained again with fresh seeds, after the search and beside it.
+"""What is trained again with fresh seeds, after the search and beside it: the top of each stratum, and claims.
 
 The search run was picked for its score, so that score keeps the luck it was picked for; only runs with seeds that
 nobody chose among say how good a setting is. Replicates never reach Optuna.
@@ -13,7 +13,7 @@ from harness.config.cells import Stratum, baselines_of, strata_of
 from harness.config.space import SearchSpace
 from harness.config.spec import TrialSpec
 from harness.inference.claims import Arm
-from harness.sweep.claiming import Claims, arm_of
+from harness.sweep.claiming import Claims, arm_of, best_first
 from harness.sweep.ledger import Record, now, trial_uid
 
 if TYPE_CHECKING:
@@ -97,11 +97,5 @@ def wanted_of(space: SearchSpace, stratum: str, records: Mapping[str, Record], c
 
 def _top(space: SearchSpace, stratum: str, records: Iterable[Record]) -> list[Record]:
     """The best complete search runs, the best first."""
-    sign = 1 if space.objective.goal == "minimize" else -1
-    complete = [
-        (sign * record.value, record.uid, record)
-        for record in search_runs(records)
-        if record.stratum == stratum and record.state == "complete" and record.value is not None
-    ]
     top = space.replicate.top if space.replicate else 0
-    return [record for _, _, record in sorted(complete, key=lambda item: item[:2])[:top]]
+    return best_first(space, (record for record in records if record.stratum == stratum))[:top]
