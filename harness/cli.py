@@ -6,11 +6,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from harness.cli_base import Group, home_option, json_option, slot_options, space_options
+from harness.cli_base import Group, home_option, json_option, slot_options, space_options, storage_option
 from harness.cli_care import doctor, gc, retry
 from harness.cli_compare import compare
 from harness.cli_data import data as data_group
@@ -25,6 +25,7 @@ from harness.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from harness.config.space import SearchSpace
+    from harness.execute.choose import Kind
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -45,12 +46,13 @@ def main() -> None:
 @slot_options
 @click.option(
     "--executor",
-    type=click.Choice(["local", "inline"]),
+    type=click.Choice(["local", "inline", "ray", "slurm"]),
     default="local",
+    envvar="HARNESS_EXECUTOR",
     show_default=True,
-    help="Processes, or one at a time here.",
+    help="Processes here, one at a time here, a Ray cluster, or Slurm jobs.",
 )
-@click.option("--storage", metavar="URL", help="Optuna's storage (default: SQLite in the home).")
+@storage_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -81,7 +83,7 @@ def sweep(
     loaded, text = load(space, overrides, data, trials, smoke, note=screen.note)
     at = open_home(home)
     request = Request(
-        yaml=text, command=["harness", *sys.argv[1:]], executor="inline" if executor == "inline" else "local",
+        yaml=text, command=["harness", *sys.argv[1:]], executor=cast("Kind", executor),
         device=device, workers=workers, storage=storage,
     )  # fmt: skip
     outcome = run_sweep(loaded, at, request, screen, lambda generation: write_report(generation, out))
@@ -161,7 +163,7 @@ def stop(name: str, home: Path | None) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--storage", metavar="URL", help="Optuna's storage, if the sweep was run with one.")
+@storage_option
 @home_option
 def rm(name: str, yes: bool, storage: str | None, home: Path | None) -> None:
     """Delete a sweep: trial folders, Optuna studies, MLflow runs. Patch stores and reports stay."""

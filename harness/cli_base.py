@@ -41,6 +41,12 @@ def home_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--home", type=click.Path(path_type=Path, file_okay=False), help=HOME_HELP)(command)
 
 
+def storage_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--storage`, the same everywhere."""
+    told = "Optuna's storage as an SQLAlchemy URL (default: HARNESS_STORAGE, else SQLite in the home)."
+    return click.option("--storage", metavar="URL", envvar="HARNESS_STORAGE", help=told)(command)
+
+
 def json_option(command: Callable[..., None]) -> Callable[..., None]:
     """`--json`, the same everywhere."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for scripts.")(command)
@@ -61,8 +67,8 @@ def space_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def slot_options(command: Callable[..., None]) -> Callable[..., None]:
     """Where trials run."""
-    command = click.option("--workers", type=click.IntRange(1, 256), help="Slots (default: one a core, or one a GPU).")(
-        command
-    )
+    command = click.option(
+        "--workers", type=click.IntRange(1, 10_000), help="Slots (default: one a core, or one a GPU)."
+    )(command)
     devices = click.Choice(["auto", "cpu", "cuda", "mps"])
     return click.option("--device", type=devices, default="auto", show_default=True, help="Where to train.")(command)

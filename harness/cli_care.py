@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli_base import Command, home_option, json_option
+from harness.cli_base import Command, home_option, json_option, storage_option
 from harness.cli_report import named_sweep
 from harness.errors import BadInput, TrialsFailed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("sweep", required=False)
 @click.option("--fix", is_flag=True, help="Repair what can be repaired; refused while a sweep runs.")
-@click.option("--storage", metavar="URL", help="Optuna's storage, if the sweep was run with one.")
+@storage_option
 @json_option
 @home_option
 def doctor(sweep: str | None, fix: bool, storage: str | None, as_json: bool, home: Path | None) -> None:

@@ -8,32 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.config.base import Frozen
+from harness.config.durations import Duration
 from harness.config.imported import ImportedPart, without_places
 from harness.config.labels import BUILTIN, LabelMap
+from harness.config.resources import Resources
 from harness.config.rules import Rule, parse_rule
 from harness.config.spec import KeptEpochs, Objective, TrainSpec
 from harness.files import fingerprint
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d)$")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from `90s`, `30m`, `36h`, `2d`, or a plain number of seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return float(value)
-    match = _DURATION.match(str(value).strip())
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"{value!r} is not a duration; write 90s, 30m, 36h or 2d")
-    return float(match[1]) * _SECONDS[match[2]]
 
 
 def _as_tuple(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
 OneOrMany = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)]
 
 
@@ -63,6 +52,7 @@ NOT_COMPUTED = frozenset(
         "reproduces",
         "export",
         "keep_epochs",
+        "resources",
     }
 )
 
@@ -230,6 +220,7 @@ class SearchSpace(Frozen):
     budget: Budget = Budget()
     prune: Prune = Prune()
     on_failure: OnFailure = OnFailure()
+    resources: Resources = Resources()  # of one slot on a cluster
     timeout: Duration | None = None  # of training, per trial, added up over its attempts
     replicate: Replicate | None = None
     claims: tuple[str, ...] = ()  # `A > B on METRIC by MARGIN`; harness/config/claims.py reads them

@@ -8,11 +8,19 @@ from typing import Any, Literal, Protocol
 
 # An event of a trial (see harness.trial.run), or one of these:
 #   {"event": "lost", "message": ..., "cause": ...}  the worker died or fell silent; nothing more comes of this job;
-#                                           the cause is `out_of_memory` where the kernel ended it for that, else `lost`
+#                                           the cause is `out_of_memory` where the kernel ended it for that, `evicted`
+#                                           where its slot was taken away (a node gone, a lease over), else `lost`
 #   {"event": "exported", "message": ...}   an export job ended; message is None, or why it failed
 #   {"event": "prepared", "message": ...}   the same of a fetch or try job
 #   {"event": "sketched", "message": ...}   the same of a sketch job
 Event = dict[str, Any]
+# The last word on a job.
+ENDS = frozenset({"finished", "lost", "exported", "prepared", "sketched"})
+
+
+def stopped() -> Event:
+    """The answer to a stop of a job that had not begun."""
+    return {"event": "finished", "state": "stopped", "cause": None, "message": None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.execute.base import Event, Executor, Job, Message
+from harness.execute.base import ENDS, Event, Executor, Job, Message
 from harness.execute.memory import out_of_memory_kills
 from harness.execute.work import Workplace, do_job, warm_up
 
@@ -155,7 +155,7 @@ def _received(worker: _Worker) -> list[Message]:
         if event["event"] == "beat":
             continue
         found.append(Message(worker.job, event))
-        if event["event"] in ("finished", "exported", "prepared", "sketched"):
+        if event["event"] in ENDS:
             worker.job = None
     return found
 

@@ -17,7 +17,7 @@ from harness.inference.claims import Arm
 from harness.study import Proposal, StratumStudy
 from harness.sweep.claiming import Claims
 from harness.sweep.clock import Clock
-from harness.sweep.failures import Breaker, action_for, disk_full_error, halved, stopping_error
+from harness.sweep.failures import Breaker, Losses, action_for, disk_full_error, halved, stopping_error
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record, as_past, completed, now, read_records, seconds_trained, write_record
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
@@ -69,7 +69,7 @@ class Controller:
         self.fatal: HarnessError | None = None
         self._running: dict[Job, Running] = {}
         self._pruning: set[str] = set()
-        self._lost: Counter[str] = Counter()
+        self._losses = Losses()
         self._late: set[str] = set()  # told to stop, for having trained longer than `timeout`
         self._breaker = Breaker()
         self._exhausted: set[str] = set()
@@ -218,6 +218,8 @@ class Controller:
     def _handle(self, job: Job, running: Running, event: Event) -> None:
         uid = job.folder.name
         match event["event"]:
+            case "started":
+                running.begun = time.monotonic()  # on a cluster, hours after it was submitted
             case "epoch":
                 self._on_epoch(job, running, event)
             case "finished":
@@ -238,6 +240,7 @@ class Controller:
     def _on_epoch(self, job: Job, running: Running, event: Event) -> None:
         uid, objective = job.folder.name, event["objective"]
         running.epoch, running.objective = event["epoch"], objective
+        self._losses.trained(uid)
         self.epochs_trained += 1
         if objective is None or self.records[uid].replicate_of is not None:
             return
@@ -266,7 +269,7 @@ class Controller:
     def _on_lost(self, uid: str, job: Job, event: Event) -> None:
         self._pruning.discard(uid)
         self._late.discard(uid)
-        self._lost[uid] += 1
+        self._losses.note(uid, event.get("cause", "lost"))
         self._on_failure(self.records[uid], job, event.get("cause", "lost"), event["message"])
 
     def _on_failure(self, record: Record, job: Job, cause: str, message: str) -> None:
@@ -277,7 +280,7 @@ class Controller:
             self.fatal = disk_full_error(folder.path)
             return
         spec = folder.read_spec()
-        action = action_for(cause, self.space.on_failure, lost=self._lost[record.uid], spec=spec)
+        action = action_for(cause, self.space.on_failure, lost=self._losses.of(record.uid, cause), spec=spec)
         title = self._titles.of_job(job, self.records)
         if action == "resume":
             self.screen.note(f"lost    {title}: {message}; it continues from its last epoch")
@@ -292,6 +295,7 @@ class Controller:
             self._wait(record.model_copy(update=update))
             self._waiting.append(record.uid)
         else:
+            cause = "lost" if cause == "evicted" else cause
             self._end(record.model_copy(update={"state": "failed", "cause": cause, "message": message,
                                                 "finished": now()}))  # fmt: skip
             tripped = self._breaker.failed(cause, message, folder.path)
@@ -348,7 +352,7 @@ class Controller:
         if self.space.timeout is None:
             return
         for job, running in self._running.items():
-            spent_s = running.earlier_s + time.monotonic() - running.since
+            spent_s = running.earlier_s + time.monotonic() - (running.begun or time.monotonic())
             if job.task == "train" and spent_s > self.space.timeout and job.folder.name not in self._late:
                 self._late.add(job.folder.name)
                 self.executor.stop(job)

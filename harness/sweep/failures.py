@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,15 +15,20 @@ from harness.errors import BadInput, HarnessError, Refused, TrialsFailed
 MAX_LOST = 3
 # The same failure this often in a row, with nothing completed in between, is a fault of the sweep, not of a trial.
 MAX_SAME_FAILURES = 3
+# A slot that is taken away (a node gone, a lease over) says nothing of the trial, unless the trial never gets an epoch
+# done between two of them.
+MAX_EVICTED = 10
 
 Action = Literal["resume", "halve", "record", "stop"]
 
 
 def action_for(cause: str, rules: OnFailure, *, lost: int, spec: TrialSpec) -> Action:
-    """What follows. `lost`: how often this trial's worker was lost, this time included.
+    """What follows. `lost`: how often this trial's worker was lost (or evicted) so far, this time included.
 
     A batch that is in parts of one sample already cannot be halved: then it is recorded, never tried the same again.
     """
+    if cause == "evicted":
+        return "resume" if lost < MAX_EVICTED else "record"
     action: Action = getattr(rules, cause, rules.error)
     if action == "resume" and lost >= MAX_LOST:
         return "record"
@@ -53,6 +59,26 @@ def disk_full_error(folder: Path) -> Refused:
 
 
 @dataclass(slots=True)
+class Losses:
+    """How often each trial lost its worker, and how often its slot was taken away since its last epoch."""
+
+    lost: Counter[str] = field(default_factory=Counter)
+    evicted: Counter[str] = field(default_factory=Counter)
+
+    def note(self, uid: str, cause: str) -> None:
+        """It happened again."""
+        (self.evicted if cause == "evicted" else self.lost)[uid] += 1
+
+    def trained(self, uid: str) -> None:
+        """The trial ended an epoch."""
+        self.evicted.pop(uid, None)
+
+    def of(self, uid: str, cause: str) -> int:
+        """How often, of that kind."""
+        return (self.evicted if cause == "evicted" else self.lost)[uid]
+
+
+@dataclass(slots=True)
 class Breaker:
     """Counts equal failures in a row; the same thing again and again is no trial's fault."""
 
@@ -65,7 +91,7 @@ class Breaker:
     def failed(self, cause: str, message: str, folder: Path) -> TrialsFailed | None:
         """Note a failure; what stops the sweep when it was one too many."""
         # The message about a lost worker names its log, one per slot: the same failure all the same.
-        self.last.append(cause if cause == "lost" else f"{cause}: {message}")
+        self.last.append(cause if cause in ("lost", "evicted") else f"{cause}: {message}")
         recent = self.last[-MAX_SAME_FAILURES:]
         if len(recent) < MAX_SAME_FAILURES or len(set(recent)) > 1:
             return None

@@ -28,6 +28,7 @@ class Running:
     objective: float | None = None
     earlier_s: float = 0.0  # of training in earlier attempts
     since: float = field(default_factory=time.monotonic)
+    begun: float | None = None  # when a worker said that it started
 
 
 class Screen:
@@ -78,6 +79,7 @@ def slot_line(running: Running) -> str:
     """`unet·unicorn3/all  epoch 3/8  val/iou .512  41 s`."""
     score = "" if running.objective is None else f"  {running.objective:.3f}"
     at = f"epoch {running.epoch + 1}/{running.epochs}" if running.epoch < running.epochs else "drawing figures"
+    at = "waiting for its worker" if running.epochs and running.begun is None else at
     return f"  {running.name}  {at}{score}  {time.monotonic() - running.since:.0f} s"
 
 

@@ -10,16 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from harness.config.cells import strata_of
-from harness.config.space import SearchSpace
+from harness.config.space import PHANTOM, SearchSpace
 from harness.errors import Interrupted, NothingCompleted, TrialsFailed
 from harness.execute.base import Executor
-from harness.execute.devices import workplaces
-from harness.execute.inline import InlineExecutor
-from harness.execute.local import LocalExecutor
-from harness.execute.work import Workplace
+from harness.execute.choose import Chosen, Kind, Site
 from harness.files import is_disk_full, write_json
 from harness.report.wording import plural
 from harness.study import StratumStudy, open_storage
@@ -47,7 +44,7 @@ class Request:
 
     yaml: str
     command: Sequence[str]
-    executor: Literal["local", "inline"] = "local"
+    executor: Kind = "local"
     device: str = "auto"
     workers: int | None = None
     storage: str | None = None  # an SQLAlchemy URL for Optuna; None: SQLite in the home
@@ -105,20 +102,16 @@ class _Run:
     signals: _Signals
 
     def to_end(self) -> Outcome:
-        request, sweep = self.request, self.home.sweep(self.space.name)
-        places = workplaces(request.device, request.workers, stores=self.home.stores)
-        places = places[:1] if request.executor == "inline" else places
-        announce(self.space, self.home, places, self.screen)
+        request, space, sweep = self.request, self.space, self.home.sweep(self.space.name)
+        site = Site(space.name, self.home.path, self.home.stores, sweep.path / "workers", read_by_workers(space))
         # Workers import torch while this process reads the data.
-        executor: Executor = (
-            InlineExecutor(places[0], self.signals.came)
-            if request.executor == "inline"
-            else LocalExecutor(places, logs=sweep.path / "workers")
-        )
+        chosen = site.executor(request.executor, request.device, request.workers, space.resources, self.signals.came)
+        executor = chosen.executor
         try:
+            announce(space, self.home, chosen, self.screen)
             prepared = prepare_data(self.space, self.home, self.screen)
             change = change_of(sweep, self.space, prepared)
-            write_json(sweep.slots, {"devices": [place.device for place in places]})
+            write_json(sweep.slots, {"devices": list(chosen.devices)})
             generation = open_generation(sweep, self.space, prepared, yaml=request.yaml, command=request.command)
             if self.space.claims and (few := too_few(len(prepared.facts.split.validation))):
                 self.screen.note(few)
@@ -127,7 +120,7 @@ class _Run:
             projector = Projector(generation.path, tracking_store(self.home.path, os.environ))
             try:
                 controller = self._controller(prepared, generation, executor, projector)
-                return self._trained(controller, projector, devices=len({place.device for place in places}))
+                return self._trained(controller, projector, devices=len(set(chosen.devices)))
             finally:
                 projector.close()
         finally:
@@ -191,12 +184,17 @@ class _Run:
         )
 
 
-def announce(space: SearchSpace, home: Home, places: Sequence[Workplace], screen: Screen) -> None:
+def read_by_workers(space: SearchSpace) -> list[Path]:
+    """What workers read beside the home: the data, and the folders of imported parts."""
+    data = [] if space.data.root == PHANTOM else [Path(space.data.root).expanduser().resolve()]
+    return [*data, *(Path(part.folder) for part in space.imports.values())]
+
+
+def announce(space: SearchSpace, home: Home, chosen: Chosen, screen: Screen) -> None:
     """What is about to happen, and where everything goes."""
     store = tracking_store(home.path, os.environ)
-    slots = f"{len(places)} {'slots' if len(places) > 1 else 'slot'} on {places[0].device.split(':')[0]}"
     screen.note(f"sweep {space.name}: {len(strata_of(space))} strata, {space.budget.trials} trials each at most")
-    screen.note(f"home {home.path}; MLflow {store.printable}; {slots}")
+    screen.note(f"home {home.path}; MLflow {store.printable}; {chosen.where}")
     if space.replicate is not None:
         seeds = len(space.replicate.seeds)
         screen.note(f"then the best {space.replicate.top} of each stratum again, {seeds} fresh seeds each")
