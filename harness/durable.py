@@ -1,4 +1,7 @@
-"""What Optuna's storage holds of a sweep, and whether that is what the folders say. Part of Optuna's room.
+"""What Optuna's storage holds of a sweep, whether the folders say so, and how it is told. Part of Optuna's room.
+
+The storage may be a server that is away for a while: what is to be told goes through an outbox then, each trial as a
+whole, so that the same may be told twice.
 
 Optuna ends a trial for good: a state told by mistake, or one that no longer holds (a failed trial that is tried again,
 a damaged result), cannot be taken back. The next durable trial of the same uid takes its place then, and says so in
@@ -9,10 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from harness.files import is_disk_full
+from harness.outbox import Outbox
+from harness.tracking.store import printable
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 _WORDS = {state: word for word, state in STATES.items()}
@@ -57,6 +65,120 @@ def studies_of(storage: optuna.storages.BaseStorage, *, prefix: str) -> Mapping[
     """{study: its trials} of every study whose name starts with `prefix`; reads only."""
     names = [name for name in optuna.get_all_study_names(storage) if name.startswith(prefix)]
     return {name: trials_of(optuna.load_study(study_name=name, storage=storage)) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that the storage is to know of a trial."""
+
+    parameters: Mapping[str, object]
+    distributions: Mapping[str, BaseDistribution]
+    supersedes: int | None = None
+    state: str = "running"
+    value: float | None = None
+    reported: Mapping[int, float] = field(default_factory=dict)  # epoch -> objective
+
+
+class DurableStudy:
+    """One study in Optuna's storage, told at once, or through `outbox` by a thread of its own."""
+
+    def __init__(self, study: optuna.Study, outbox: Outbox | None) -> None:
+        self._study, self._outbox = study, outbox
+        self._told: dict[str, Told] = {}
+        self._ids: dict[str, int] = {}  # of the newest durable trial of each uid
+        self._superseded: dict[str, int] = {}  # uid -> number of the durable trial that ended otherwise
+        self._settled: set[str] = set()  # ended, as its folder says
+        self._unsure: set[str] = set()  # a write failed, and may have arrived all the same
+
+    def read(self, known: Mapping[str, tuple[str, float | None]]) -> None:
+        """Find the trials of `known`, {uid: (state, value)}, in the storage. One that ended otherwise gets a successor;
+        one that runs and is nobody's any more is ended."""
+        trials = trials_of(self._study)
+        current = {uid: trial for uid, trial in newest(trials).items() if uid in known}
+        for trial in trials:
+            if not trial.ended and current.get(trial.uid) is not trial:
+                self._study._storage.set_trial_state_values(trial.trial_id, TrialState.FAIL)
+        for uid, trial in current.items():
+            if trial.ended and not trial.agrees(*known[uid]):
+                self._superseded[uid] = trial.number
+            else:
+                self._ids[uid] = trial.trial_id
+                if trial.ended:
+                    self._settled.add(uid)
+
+    def started(
+        self, uid: str, parameters: Mapping[str, object], distributions: Mapping[str, BaseDistribution]
+    ) -> None:
+        """A trial runs."""
+        self._told[uid] = Told(parameters, distributions, self._superseded.pop(uid, None))
+        self._tell(uid)
+
+    def finished(self, uid: str, state: str, value: float | None, reported: Mapping[int, float]) -> None:
+        """It ended."""
+        self._told[uid] = replace(self._told[uid], state=state, value=value, reported=dict(reported))
+        self._tell(uid)
+
+    def _tell(self, uid: str) -> None:
+        if uid in self._settled:
+            return
+        if self._outbox is None:
+            self._bring_up_to_date(uid)
+        else:
+            self._outbox.put(f"{self._study.study_name}: {uid}", lambda: self._bring_up_to_date(uid))
+
+    def _bring_up_to_date(self, uid: str) -> None:
+        """Make the storage say of the trial what is to be told now; may be repeated."""
+        told, storage = self._told[uid], self._study._storage
+        if uid in self._unsure:
+            self._look_again(uid)
+        self._unsure.add(uid)
+        if uid not in self._ids:
+            self._ids[uid] = storage.create_new_trial(self._study._study_id, template_trial=_template(uid, told))
+        if told.state in STATES and not storage.get_trial(self._ids[uid]).state.is_finished():
+            for epoch, objective in told.reported.items():
+                storage.set_trial_intermediate_value(self._ids[uid], epoch, objective)
+            values = [told.value] if told.state == "complete" and told.value is not None else None
+            storage.set_trial_state_values(self._ids[uid], STATES[told.state], values)
+        self._unsure.discard(uid)
+
+    def _look_again(self, uid: str) -> None:
+        """After a failure: whether the trial was made, and only the answer was lost."""
+        trial = newest(trials_of(self._study)).get(uid)
+        if trial is not None and trial.number != self._told[uid].supersedes:
+            self._ids[uid] = trial.trial_id
+
+
+def storage_outbox(**pace: float) -> Outbox:
+    """An outbox for Optuna's storage. `pace`: see `Outbox`."""
+    return Outbox("Optuna's storage", away=_away, reason=_one_line, **pace)
+
+
+def _away(error: Exception) -> str | None:
+    """Why the storage does not answer, if that is what an error says."""
+    from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+
+    chain, seen = [], error
+    while seen is not None and seen not in chain:
+        chain.append(seen)
+        seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
+    away = any(isinstance(one, OperationalError | InterfaceError | TimeoutError | OSError) for one in chain)
+    return _one_line(chain[-1]) if away or is_disk_full(error) else None
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable((lines or [type(error).__name__])[0][:200])
+
+
+def _template(uid: str, told: Told) -> FrozenTrial:
+    """A running trial with known parameters, made in one step (enqueue and ask would be two)."""
+    attributes = {"uid": uid} | ({} if told.supersedes is None else {"supersedes": told.supersedes})
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=dict(told.parameters),
+        distributions=dict(told.distributions),
+        user_attrs=attributes,
+    )
 
 
 def _seen(trial: FrozenTrial) -> DurableTrial:

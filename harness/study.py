@@ -13,7 +13,6 @@ import random
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -32,10 +31,16 @@ from harness.config.cells import (
 )
 from harness.config.knobs import is_numeric, label_of
 from harness.config.space import Parameter, SearchSpace
-from harness.durable import STATES, newest, trials_of
+from harness.durable import STATES, DurableStudy
 from harness.errors import Refused
 from harness.files import fingerprint
+from harness.outbox import Outbox
 
+# A server that is restarted, cut off or stopped ends a request instead of hanging it; the outbox tries again.
+_PATIENCE = {
+    "pool_pre_ping": True,
+    "connect_args": {"connect_timeout": 10, "options": "-c statement_timeout=60s", "tcp_user_timeout": 30_000},
+}
 # After this many exact repeats in a row, draw from the combinations that are left instead.
 MAX_REPEATS = 20
 
@@ -67,7 +72,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     # alembic announces every migration step of a new database on the root logger's children.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        return optuna.storages.RDBStorage(url)
+        return optuna.storages.RDBStorage(url, engine_kwargs=_PATIENCE if url.startswith("postgres") else None)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise Refused(f"Optuna's storage cannot be opened: {reason}") from None
@@ -87,8 +92,15 @@ class StratumStudy:
     """The study `<sweep>/<stratum>/g<n>`: proposes what to train next and says what to prune."""
 
     def __init__(
-        self, space: SearchSpace, stratum: Stratum, *, name: str, storage: optuna.storages.BaseStorage | None
+        self,
+        space: SearchSpace,
+        stratum: Stratum,
+        *,
+        name: str,
+        storage: optuna.storages.BaseStorage | None,
+        outbox: Outbox | None = None,
     ) -> None:
+        """`storage`: where the durable copy is; it is told at once, or through `outbox`."""
         self.space, self.stratum, self.name = space, stratum, name
         # Two twins: drawing leaves a draft trial behind at every draw, and Hyperband assigns brackets by trial number,
         # which must be the same after a restart.
@@ -98,22 +110,9 @@ class StratumStudy:
             )
             for _ in range(2)
         )
-        self._durable = (
-            None
-            if storage is None
-            else optuna.create_study(
-                storage=storage, study_name=name, direction=space.objective.goal, load_if_exists=True
-            )
-        )
-        if self._durable is not None:
-            with warnings.catch_warnings():
-                # Naming the objective, for the axes of optuna-dashboard, is marked experimental.
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self._durable.set_metric_names([space.objective.metric])
+        self._durable = None if storage is None else DurableStudy(_durable(space, name, storage), outbox)
         self._pruner = _pruner(space)
         self._twin_ids: dict[str, tuple[int, int]] = {}  # uid -> ids in the sampling and the judging twin
-        self._durable_ids: dict[str, int] = {}  # of the newest durable trial of each uid
-        self._superseded: dict[str, int] = {}  # uid -> number of the durable trial that ended otherwise
         self._taken: set[str] = set()
         self._reported: dict[str, dict[int, float]] = {}
         self._waiting_baselines = {row: given for row, (given, _) in enumerate(baselines_of(space, stratum))}
@@ -122,7 +121,8 @@ class StratumStudy:
     def restore(self, past: Iterable[Past]) -> None:
         """Take in the trials of an earlier run; the durable study is brought to agree with them."""
         trials = sorted(past, key=lambda p: p.number)
-        self._read_durable(trials)
+        if self._durable is not None:
+            self._durable.read({trial.uid: (trial.state, trial.value) for trial in trials})
         for trial in trials:
             self.started(trial.uid, trial.assignment)
             if trial.baseline_row is not None:
@@ -158,9 +158,8 @@ class StratumStudy:
             self._create(self._sampling, uid, assignment),
             self._create(self._judging, uid, assignment),
         )
-        if self._durable is not None and uid not in self._durable_ids:
-            supersedes = {"supersedes": self._superseded.pop(uid)} if uid in self._superseded else {}
-            self._durable_ids[uid] = self._create(self._durable, uid, assignment, supersedes)
+        if self._durable is not None:
+            self._durable.started(uid, *self._drawn_values(assignment))
         self._reported[uid] = {}
 
     def report(self, uid: str, epoch: int, value: float) -> None:
@@ -181,14 +180,8 @@ class StratumStudy:
         values = [value] if state == "complete" and value is not None else None
         for study, trial_id in self._twins(uid):
             study._storage.set_trial_state_values(trial_id, STATES[state], values)
-        if self._durable is None:
-            return
-        storage, durable_id = self._durable._storage, self._durable_ids.get(uid)
-        if durable_id is None or storage.get_trial(durable_id).state.is_finished():
-            return
-        for epoch, objective in self._reported[uid].items():
-            storage.set_trial_intermediate_value(durable_id, epoch, objective)
-        storage.set_trial_state_values(durable_id, STATES[state], values)
+        if self._durable is not None:
+            self._durable.finished(uid, state, value, self._reported[uid])
 
     def _suggested(self, given: Mapping[str, Any], *, attempt: int) -> Assignment | None:
         """One combination from the sampler around the given values; None when it breaks a rule."""
@@ -251,45 +244,32 @@ class StratumStudy:
                 return row
         return None
 
-    def _create(
-        self, study: optuna.Study, uid: str, assignment: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
-    ) -> int:
-        """A running trial with known parameters, created in one step (enqueue and ask would be two)."""
+    def _create(self, study: optuna.Study, uid: str, assignment: Mapping[str, Any]) -> int:
+        """A running trial with known parameters, made in one step (enqueue and ask would be two)."""
+        params, distributions = self._drawn_values(assignment)
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs={"uid": uid}
+        )
+        return study._storage.create_new_trial(study._study_id, template_trial=template)
+
+    def _drawn_values(self, assignment: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """(params, distributions) of what varies, in Optuna's words."""
         distributions = {
             name: _distribution(name, parameter)
             for name, parameter in self.space.parameters.items()
             if assignment.get(name) is not None and len(parameter.choices) != 1
         }
-        template = optuna.trial.FrozenTrial(
-            number=-1,
-            state=TrialState.RUNNING,
-            value=None,
-            datetime_start=datetime.now(),
-            datetime_complete=None,
-            params={name: label_of(assignment[name]) for name in distributions},
-            distributions=distributions,
-            user_attrs={"uid": uid, **(attributes or {})},
-            system_attrs={},
-            intermediate_values={},
-            trial_id=-1,
-        )
-        return study._storage.create_new_trial(study._study_id, template_trial=template)
+        return {name: label_of(assignment[name]) for name in distributions}, distributions
 
-    def _read_durable(self, past: Iterable[Past]) -> None:
-        """Find the trials in the durable study. One that ended otherwise than its folder says gets a successor; one
-        that runs and is nobody's any more is ended."""
-        if self._durable is None:
-            return
-        trials, known = trials_of(self._durable), {trial.uid: trial for trial in past}
-        current = {uid: trial for uid, trial in newest(trials).items() if uid in known}
-        for trial in trials:
-            if not trial.ended and current.get(trial.uid) is not trial:
-                self._durable._storage.set_trial_state_values(trial.trial_id, TrialState.FAIL)
-        for uid, trial in current.items():
-            if trial.ended and not trial.agrees(known[uid].state, known[uid].value):
-                self._superseded[uid] = trial.number
-            else:
-                self._durable_ids[uid] = trial.trial_id
+
+def _durable(space: SearchSpace, name: str, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """The study in the storage, made if it is not there."""
+    study = optuna.create_study(storage=storage, study_name=name, direction=space.objective.goal, load_if_exists=True)
+    with warnings.catch_warnings():
+        # Naming the objective, for the axes of optuna-dashboard, is marked experimental.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([space.objective.metric])
+    return study
 
 
 def _cell_key(assignment: Mapping[str, Any]) -> str:

@@ -14,10 +14,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from harness.errors import Refused
-from harness.files import fingerprint, read_json, write_json
+from harness.files import read_json, write_json
 from harness.sweep.layout import SweepFolder
 from harness.sweep.ledger import now
-from harness.tracking.store import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +66,6 @@ def held(sweep: SweepFolder) -> Iterator[None]:
     finally:
         sweep.holder.unlink(missing_ok=True)
         lock.release()
-
-
-@contextmanager
-def held_in_storage(url: str | None, name: str) -> Iterator[None]:
-    """Where Optuna's storage is PostgreSQL, hold the sweep's name there, too: another machine may have its own home.
-
-    An advisory lock of a session: the server frees it when the process, or its machine, is gone. Refused, naming the
-    holder, when somebody else has it.
-    """
-    if url is None or not url.startswith("postgres"):
-        yield
-        return
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
-    number = int(fingerprint(["harness sweep", name])[:16], 16) - 2**63  # a signed 64-bit integer
-    me = f"harness on {socket.gethostname()}, process {os.getpid()}"[:63]  # PostgreSQL cuts it there
-    try:
-        engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": me})
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    except (SQLAlchemyError, ImportError) as error:
-        raise Refused(f"Optuna's storage cannot be opened: {printable(str(error).splitlines()[0][:200])}") from None
-    with connection:
-        if not connection.scalar(text("select pg_try_advisory_lock(:number)"), {"number": number}):
-            holder = connection.scalar(text(_HOLDER), {"number": number}) or "another process"
-            raise Refused(f"the sweep {name!r} is being run by {holder}, with the same storage")
-        yield
-
-
-_HOLDER = """select a.application_name from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) = :number limit 1"""
 
 
 def boot_id() -> str | None:

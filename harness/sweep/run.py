@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any
 
 from harness.config.cells import strata_of
 from harness.config.space import PHANTOM, SearchSpace
-from harness.errors import Interrupted, NothingCompleted, TrialsFailed
+from harness.durable import storage_outbox
+from harness.errors import Interrupted, NothingCompleted, Refused, TrialsFailed
 from harness.execute.base import Executor
 from harness.execute.choose import Chosen, Kind, Site
 from harness.files import is_disk_full, write_json
@@ -23,19 +23,17 @@ from harness.study import StratumStudy, open_storage
 from harness.sweep.changes import carried_out, change_of
 from harness.sweep.claiming import too_few
 from harness.sweep.controller import Controller
+from harness.sweep.copies import Copies
 from harness.sweep.doctor import at_start
 from harness.sweep.failures import disk_full_error
 from harness.sweep.firstjobs import first_jobs
 from harness.sweep.layout import GenerationFolder, Home
-from harness.sweep.lock import held, held_in_storage
+from harness.sweep.lock import held
 from harness.sweep.prepare import Prepared, open_generation, prepare_data
 from harness.sweep.progress import Screen
+from harness.sweep.storage_lock import held_in_storage
 from harness.tracking.outbox import Projector
 from harness.tracking.store import tracking_store
-
-# Long enough for the artifacts of many trials; an MLflow server that is away is caught up with at the next start.
-DRAIN_TIMEOUT_S = 60.0
-DRAIN_AFTER_INTERRUPT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,13 @@ def run_sweep(
     if request.storage is None or tracking_store(home.path, os.environ).embedded:
         home.refuse_network_file_system()
     try:
-        with held(home.sweep(space.name)), held_in_storage(request.storage, space.name), _Signals() as signals:
+        with (
+            held(home.sweep(space.name)),
+            held_in_storage(request.storage, space.name) as taken_by,
+            _Signals() as signals,
+        ):
             at_start(home.sweep(space.name), screen.note)
-            return _Run(space, home, request, screen, write_report, signals).to_end()
+            return _Run(space, home, request, screen, write_report, signals, taken_by).to_end()
     except Exception as error:
         if is_disk_full(error):
             raise disk_full_error(home.path) from None
@@ -100,6 +102,7 @@ class _Run:
     screen: Screen
     write_report: Callable[[GenerationFolder], Path]
     signals: _Signals
+    taken_by: Callable[[], str | None]  # who else holds the sweep in a shared database by now
 
     def to_end(self) -> Outcome:
         request, space, sweep = self.request, self.space, self.home.sweep(self.space.name)
@@ -117,22 +120,26 @@ class _Run:
                 self.screen.note(few)
             for line in carried_out(change, generation, self.space, self.screen):
                 self.screen.note(line)
-            projector = Projector(generation.path, tracking_store(self.home.path, os.environ))
+            copies = Copies(Projector(generation.path, tracking_store(self.home.path, os.environ)), storage_outbox())
             try:
-                controller = self._controller(prepared, generation, executor, projector)
-                return self._trained(controller, projector, devices=len(set(chosen.devices)))
+                controller = self._controller(prepared, generation, executor, copies)
+                return self._trained(controller, copies, devices=len(set(chosen.devices)))
             finally:
-                projector.close()
+                copies.close()
         finally:
             executor.close()
 
     def _controller(
-        self, prepared: Prepared, generation: GenerationFolder, executor: Executor, projector: Projector
+        self, prepared: Prepared, generation: GenerationFolder, executor: Executor, copies: Copies
     ) -> Controller:
         space, storage = self.space, open_storage(self.request.storage or self.home.optuna_url)
         studies = {
             stratum.name: StratumStudy(
-                space, stratum, name=f"{space.name}/{stratum.name}/g{generation.number}", storage=storage
+                space,
+                stratum,
+                name=f"{space.name}/{stratum.name}/g{generation.number}",
+                storage=storage,
+                outbox=copies.optuna,
             )
             for stratum in strata_of(space)
         }
@@ -142,34 +149,36 @@ class _Run:
             generation,
             executor=executor,
             studies=studies,
-            mirror=projector,
+            mirror=copies,
             screen=self.screen,
-            interrupted=self.signals.came,
+            interrupted=lambda: self.signals.came() or self.taken_by() is not None,
             first=first_jobs(space, prepared.facts, generation),
         )
 
-    def _trained(self, controller: Controller, projector: Projector, *, devices: int) -> Outcome:
-        """Train, bring MLflow up to date, write the report."""
-        projector.sweep_changed("running")
+    def _trained(self, controller: Controller, copies: Copies, *, devices: int) -> Outcome:
+        """Train, bring the databases up to date, write the report."""
+        copies.sweep_changed("running")
         for folder in controller.generation.trial_folders():
-            projector.touch(folder)
+            copies.touch(folder)
         with self.signals.held_back():
             controller.run(wall_s=self.space.budget.wall_s(devices))
+        if (other := self.taken_by()) is not None:
+            raise Refused(f"the sweep {self.space.name!r} was taken over by {other} while its database was away")
         if self.signals.came():
-            projector.sweep_changed("stopped")
-            projector.drain(DRAIN_AFTER_INTERRUPT_S)
+            copies.sweep_changed("stopped")
+            copies.leave()
             raise Interrupted("stopped; the same command continues where this one was")
-        projector.sweep_changed("failed" if controller.fatal else "finished")
+        copies.sweep_changed("failed" if controller.fatal else "finished")
         if controller.fatal is not None and not isinstance(controller.fatal, TrialsFailed):
-            projector.drain(DRAIN_AFTER_INTERRUPT_S)  # whoever mends the cause runs the command again
+            copies.leave()  # whoever mends the cause runs the command again
             raise controller.fatal
-        _catch_up(projector, self.screen)
+        copies.catch_up(self.screen)
         if controller.finished and not controller.epochs_trained:
             self.screen.note("nothing left to train: every trial of this sweep is finished (0 epochs)")
         with self.screen.step("writing the report"):
             report = self.write_report(controller.generation)
-        projector.attach(report.parent)
-        _catch_up(projector, self.screen)
+        copies.attach(report.parent)
+        copies.catch_up(self.screen)
         states = [record.state for record in controller.records.values()]
         if controller.fatal is not None:
             self.screen.note(str(controller.fatal))
@@ -202,18 +211,6 @@ def announce(space: SearchSpace, home: Home, chosen: Chosen, screen: Screen) -> 
         screen.note(
             f"then {plural(len(space.claims), 'claim')}, 3 to {space.claim_seeds} fresh seeds a side, until decided"
         )
-
-
-def _catch_up(projector: Projector, screen: Screen) -> None:
-    """Wait for MLflow to have everything; say so when it does not answer."""
-    started = time.monotonic()
-    with screen.step("bringing MLflow up to date"):
-        done = projector.drain(DRAIN_TIMEOUT_S)
-    if not done:
-        reason = projector.status or f"not done after {time.monotonic() - started:.0f} s"
-        screen.note(f"MLflow is not up to date ({reason}); the same command catches up, nothing is lost")
-    for failure in projector.failures:
-        screen.note(f"MLflow: {failure}")
 
 
 class _Signals:

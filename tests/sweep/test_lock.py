@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from harness.errors import Refused
-from harness.sweep.lock import Holder, boot_id, held_in_storage
+from harness.sweep.lock import Holder, boot_id
+from harness.sweep.storage_lock import held_in_storage
 from tests.postgres import programs, server
 
 
@@ -27,7 +28,7 @@ def test_a_holder_of_before_the_machine_was_started_again_is_gone() -> None:
 
 HOLD = """
 import sys
-from harness.sweep.lock import held_in_storage
+from harness.sweep.storage_lock import held_in_storage
 with held_in_storage(sys.argv[1], "small"):
     print("held", flush=True)
     sys.stdin.read()
