@@ -132,6 +132,8 @@ class RayExecutor(Executor):
                 slot.actor.stop.remote(job)
 
     def close(self) -> None:
+        if not self._ray.is_initialized():  # closed before; Ray would start a cluster to answer
+            return
         ends = [slot.actor.close.remote() for slot in self._slots if slot.up]
         with contextlib.suppress(Exception):
             self._ray.wait(ends, num_returns=len(ends), timeout=CLOSE_TIMEOUT_S) if ends else None

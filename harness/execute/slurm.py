@@ -94,6 +94,7 @@ class SlurmExecutor(Executor):
         self._proof = offered(home / "nodes", visible)
         self._place = Workplace(stores, "cuda:0" if self._gpus else "cpu")
         self._leases: list[_Lease] = []
+        self._ended: list[Any] = []  # submitit's jobs of leases that are over
         self._made = self._false_starts = 0
         self._waiting: deque[Job] = deque()
         self._pending: list[Message] = []
@@ -147,10 +148,12 @@ class SlurmExecutor(Executor):
             for lease in list(self._leases):
                 self._heard(lease)
                 if lease in self._leases and _over(lease):
-                    self._leases.remove(lease)
+                    self._forget(lease)
             time.sleep(0.1)
         for lease in self._leases:
             lease.submitted.cancel(check=False)
+        while any(not job.done() for job in self._ended) and time.monotonic() < deadline:
+            time.sleep(0.1)
         self._closed.set()
         self._beats.join()
         if not self._leases:
@@ -230,6 +233,7 @@ class SlurmExecutor(Executor):
 
     def _forget(self, lease: _Lease) -> None:
         self._leases.remove(lease)
+        self._ended.append(lease.submitted)
 
     def _beat(self) -> None:
         """Tell the leases that this process lives; from a thread, since others take their time."""

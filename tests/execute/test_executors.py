@@ -1,8 +1,10 @@
-"""One behaviour suite over every executor: real jobs, real processes."""
+"""One behaviour suite over every executor: real jobs, real processes.
+
+Each kind is started once; its tests follow one another on the same executor, as trials of a sweep do.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,17 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.execute.base import Executor, Job, Message
-from harness.execute.inline import InlineExecutor
+from harness.execute.base import ENDS, Executor, Job, Message
 from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
 from harness.files import read_json, sha256_file
 from harness.trial.folder import TrialFolder
+from tests.execute.executors import BESIDE, ELSEWHERE, KINDS, lose_node, made
 from tests.toy import toy_spec, write_cohort
 
 pytestmark = pytest.mark.slow
-
-Made = Callable[[int], Executor]
 
 
 @pytest.fixture(scope="module")
@@ -30,26 +30,27 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cohort(tmp_path_factory.mktemp("toy"))
 
 
-@pytest.fixture
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
-    """A way to make the executor under test with so many slots."""
-    executors: list[Executor] = []
-
-    def make(slots: int) -> Executor:
-        place = Workplace(tmp_path / "stores")
-        if request.param == "inline":
-            executors.append(InlineExecutor(place, lambda: False))
-        else:
-            executors.append(LocalExecutor([place] * slots, logs=tmp_path / "logs"))
-        return executors[-1]
-
-    yield make
-    for executor in executors:
-        executor.close()
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights of the suite's trial of six epochs, trained in this process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    inline, todo = made("inline", folder, 1), job(root, folder / "trial", epochs=6)
+    inline.submit(todo)
+    inline.messages(0)
+    return weights(todo)
 
 
-both = pytest.mark.parametrize("made", ["inline", "local"], indirect=True)
-local = pytest.mark.parametrize("made", ["local"], indirect=True)
+@pytest.fixture(scope="module")
+def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    """The executor under test, with two slots where it can have them; a folder with a blank and a quote in its name."""
+    one = made(request.param, tmp_path_factory.mktemp(f"{request.param} it's"), 2)
+    yield one
+    one.close()
+
+
+every = pytest.mark.parametrize("executor", KINDS, indirect=True, scope="module")
+beside = pytest.mark.parametrize("executor", BESIDE, indirect=True, scope="module")
+elsewhere = pytest.mark.parametrize("executor", ELSEWHERE, indirect=True, scope="module")
 
 
 def job(root: Path, folder: Path, *, epochs: int = 2, seed: int = 1) -> Job:
@@ -57,11 +58,15 @@ def job(root: Path, folder: Path, *, epochs: int = 2, seed: int = 1) -> Job:
     trial = TrialFolder(folder)
     folder.mkdir(parents=True)
     trial.write_spec(toy_spec(root, epochs=epochs, seed=seed))
-    trial.attempt(1).path.mkdir(parents=True)
-    return Job(folder, 1)
+    return again(Job(folder))
 
 
-def collect(executor: Executor, until: Callable[[Message], bool], timeout_s: float = 90) -> list[Message]:
+def again(one: Job) -> Job:
+    """The trial's next attempt."""
+    return Job(one.folder, TrialFolder(one.folder).new_attempt().number)
+
+
+def collect(executor: Executor, until: Callable[[Message], bool], timeout_s: float = 120) -> list[Message]:
     """Messages up to the one that `until` is true of."""
     found: list[Message] = []
     deadline = time.monotonic() + timeout_s
@@ -75,7 +80,12 @@ def collect(executor: Executor, until: Callable[[Message], bool], timeout_s: flo
 
 def is_end(message: Message) -> bool:
     """The last event of a job."""
-    return message.event["event"] in ("finished", "lost", "exported")
+    return message.event["event"] in ENDS
+
+
+def is_epoch(message: Message) -> bool:
+    """An epoch ended."""
+    return message.event["event"] == "epoch"
 
 
 def weights(of: Job) -> str:
@@ -83,12 +93,18 @@ def weights(of: Job) -> str:
     return sha256_file(TrialFolder(of.folder).attempt(of.attempt).outputs / "weights.safetensors")
 
 
-@both
-def test_a_job_tells_its_epochs_in_order_and_leaves_its_outputs(made: Made, root: Path, tmp_path: Path) -> None:
+def trainer(messages: list[Message]) -> psutil.Process:
+    """The process that said it started."""
+    return psutil.Process(next(m.event["pid"] for m in messages if m.event["event"] == "started"))
+
+
+@every
+def test_a_job_tells_its_epochs_in_order_and_leaves_its_outputs(executor: Executor, root: Path, tmp_path: Path) -> None:
     """started, epoch 1, epoch 2, finished; and the slot is free again."""
-    executor, todo = made(1), job(root, tmp_path / "a trial")
+    slots, todo = executor.slots, job(root, tmp_path / "a trial")
+    assert executor.free() == slots
     executor.submit(todo)
-    assert executor.free() == 0
+    assert executor.free() == slots - 1
     messages = collect(executor, is_end)
     kinds = [(m.event["event"], m.event.get("epoch"), m.event.get("state")) for m in messages]
     assert kinds == [
@@ -98,72 +114,87 @@ def test_a_job_tells_its_epochs_in_order_and_leaves_its_outputs(made: Made, root
         ("finished", None, "complete"),
     ]
     assert {m.job for m in messages} == {todo}
-    assert executor.free() == 1
+    assert executor.free() == slots
     outputs = TrialFolder(todo.folder).attempt(1).outputs
     assert read_json(outputs / "result.json")["epochs_run"] == 2
 
 
-@pytest.mark.parametrize("made", ["local"], indirect=True)
+@every
 def test_the_same_spec_gives_the_same_weights_wherever_and_whenever_it_runs(
-    made: Made, root: Path, tmp_path: Path
+    executor: Executor, root: Path, tmp_path: Path, undisturbed: str
 ) -> None:
-    """First in one worker, second in a warm one beside another trial, and in this process."""
-    executor = made(2)
-    jobs = [job(root, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 2), ("c", 1))]
-    executor.submit(jobs[0])
-    executor.submit(jobs[1])
-    ended: set[Job] = set()
-    collect(executor, lambda message: is_end(message) and (ended.add(message.job) or len(ended) == 2))
-    executor.submit(jobs[2])
-    collect(executor, is_end)
-    inline = InlineExecutor(Workplace(tmp_path / "stores"), lambda: False)
-    inline.submit(job(root, tmp_path / "d", seed=1))
-    inline.messages(0)
-    assert weights(jobs[0]) == weights(jobs[2]) == weights(Job(tmp_path / "d", 1))
-    assert weights(jobs[0]) != weights(jobs[1])
+    """In a warm worker, beside another trial where there is room for one, and in this process."""
+    jobs = [job(root, tmp_path / name, epochs=6, seed=seed) for name, seed in (("a", 1), ("b", 2))]
+    ended: list[Job] = []
+    for one in jobs:
+        if not executor.free():
+            collect(executor, lambda message: is_end(message) and not ended.append(message.job))
+        executor.submit(one)
+    while len(ended) < 2:
+        collect(executor, lambda message: is_end(message) and not ended.append(message.job))
+    assert weights(jobs[0]) == undisturbed
+    assert weights(jobs[1]) != undisturbed
 
 
-@local
-def test_a_stopped_job_answers_and_its_worker_takes_the_next(made: Made, root: Path, tmp_path: Path) -> None:
+@beside
+def test_a_stopped_job_answers_and_its_worker_takes_the_next(executor: Executor, root: Path, tmp_path: Path) -> None:
     """Within seconds, in the middle of an epoch."""
-    executor, endless, short = made(1), job(root, tmp_path / "a", epochs=10_000), job(root, tmp_path / "b", epochs=1)
+    endless, short = job(root, tmp_path / "a", epochs=10_000), job(root, tmp_path / "b", epochs=1)
     executor.submit(endless)
-    collect(executor, lambda message: message.event["event"] == "epoch")
+    collect(executor, is_epoch)
     executor.stop(endless)
     asked = time.monotonic()
     last = collect(executor, is_end)[-1]
     assert (last.job, last.event["state"]) == (endless, "stopped")
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 10
     executor.submit(short)
     assert collect(executor, is_end)[-1].event["state"] == "complete"
 
 
-@local
-def test_a_killed_worker_is_lost_its_slot_is_not(made: Made, root: Path, tmp_path: Path) -> None:
+@beside
+def test_a_killed_worker_is_lost_its_slot_is_not(executor: Executor, root: Path, tmp_path: Path) -> None:
     """kill -9 is one `lost` message that names the signal; the next job gets a new process."""
-    executor, endless, short = made(1), job(root, tmp_path / "a", epochs=10_000), job(root, tmp_path / "b", epochs=1)
+    endless, short = job(root, tmp_path / "a", epochs=10_000), job(root, tmp_path / "b", epochs=1)
     executor.submit(endless)
-    started = collect(executor, lambda message: message.event["event"] == "epoch")
-    pid = next(m.event["pid"] for m in started if m.event["event"] == "started")
-    os.kill(pid, signal.SIGKILL)
+    trainer(collect(executor, is_epoch)).send_signal(signal.SIGKILL)
     last = collect(executor, is_end)[-1]
-    assert (last.job, last.event["event"]) == (endless, "lost")
+    assert (last.job, last.event["event"], last.event["cause"]) == (endless, "lost", "lost")
     assert "SIGKILL" in last.event["message"]
     executor.submit(short)
     assert collect(executor, is_end)[-1].event["state"] == "complete"
 
 
-@local
-def test_closing_leaves_no_process(made: Made, root: Path, tmp_path: Path) -> None:
-    """Also in the middle of a job."""
-    executor, endless = made(2), job(root, tmp_path / "a", epochs=10_000)
-    executor.submit(endless)
-    collect(executor, lambda message: message.event["event"] == "epoch")
+@elsewhere
+def test_a_lost_node_costs_its_trial_the_epoch_it_was_in(
+    executor: Executor, root: Path, tmp_path: Path, undisturbed: str
+) -> None:
+    """All of its processes end at once: it is evicted; another slot goes on from the last epoch, to the same end."""
+    first = job(root, tmp_path / "a", epochs=6)
+    executor.submit(first)
+    messages = collect(executor, is_epoch)
+    lose_node(trainer(messages))
+    lost = collect(executor, is_end)
+    assert (lost[-1].job, lost[-1].event["event"], lost[-1].event["cause"]) == (first, "lost", "evicted")
+    trained = len(TrialFolder(first.folder).attempt(1).read_events()) - 1
+    second = again(first)
+    executor.submit(second)
+    resumed = collect(executor, is_end)
+    assert resumed[-1].event["state"] == "complete"
+    assert next(m.event for m in resumed if m.event["event"] == "started")["resumed_epoch"] >= trained - 1
+    assert weights(second) == undisturbed
+
+
+@beside
+def test_closing_leaves_no_process(executor: Executor, root: Path, tmp_path: Path) -> None:
+    """Also in the middle of a job. (The last test of each executor.)"""
+    executor.submit(job(root, tmp_path / "a", epochs=10_000))
+    collect(executor, is_epoch)
     before = psutil.Process().children(recursive=True)
     executor.close()
-    gone, alive = psutil.wait_procs(before, timeout=5)
+    gone, alive = psutil.wait_procs(before, timeout=10)
     assert gone
-    assert not [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
+    # Python's resource tracker ends with this process.
+    assert not [child for child in alive if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def test_a_silent_worker_loses_its_job_and_writes_only_into_its_own_attempt(root: Path, tmp_path: Path) -> None:
@@ -173,7 +204,7 @@ def test_a_silent_worker_loses_its_job_and_writes_only_into_its_own_attempt(root
     try:
         first = job(root, tmp_path / "trial", epochs=6)
         executor.submit(first)
-        collect(executor, lambda message: message.event["event"] == "epoch")
+        collect(executor, is_epoch)
         (stopped,) = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
         stopped.suspend()
         lost = collect(executor, lambda message: message.event["event"] == "lost", timeout_s=20)[-1]
