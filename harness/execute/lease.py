@@ -44,6 +44,11 @@ class Terms:
     silence_s: float  # of the controller, after which the lease ends by itself
 
 
+def beat_every_s(silence_s: float) -> float:
+    """How often each side beats, where the other one is patient for `silence_s`."""
+    return min(BEAT_EVERY_S, silence_s / 4)
+
+
 def serve_lease(terms: Terms) -> str:
     """Work until the lease ends; why it did."""
     mailbox = Mailbox(terms.mailbox)
@@ -116,7 +121,7 @@ class _Lease:
                 return "its controller was replaced by another one"
             if (now - began if silent is None else silent) > self.terms.silence_s:
                 return f"its controller was silent for {self.terms.silence_s:g} s"
-            if now - beaten > BEAT_EVERY_S:
+            if now - beaten > beat_every_s(self.terms.silence_s):
                 beaten = now
                 self._beat()
 

@@ -22,7 +22,7 @@ from typing import Any
 from harness.config.resources import Resources
 from harness.errors import Refused
 from harness.execute.base import ENDS, Executor, Job, Message, stopped
-from harness.execute.lease import BEAT_EVERY_S, Terms, serve_lease
+from harness.execute.lease import Terms, beat_every_s, serve_lease
 from harness.execute.mailbox import Box, Mailbox, Pulse, job_words
 from harness.execute.visible import offered
 from harness.execute.work import Workplace
@@ -38,6 +38,7 @@ WARN_S = 90
 DEFAULT_TIME_S = 4 * 3600.0
 MAX_FALSE_STARTS = 3
 CLOSE_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 2.0
 # Slurm's words for jobs that are over, and those of submitit's local stand-in.
 OVER = frozenset({
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE",
@@ -138,11 +139,12 @@ class SlurmExecutor(Executor):
                 lease.todo.put({"word": "stop", "job": job_words(job)})
 
     def close(self) -> None:
-        for lease in self._leases:
+        for lease in list(self._leases):
             if lease.began:
                 lease.todo.put({"word": "close", "job": None})
             else:
                 lease.submitted.cancel(check=False)
+                self._forget(lease)
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
         while self._leases and time.monotonic() < deadline:
             for lease in list(self._leases):
@@ -152,6 +154,7 @@ class SlurmExecutor(Executor):
             time.sleep(0.1)
         for lease in self._leases:
             lease.submitted.cancel(check=False)
+        deadline = time.monotonic() + END_TIMEOUT_S
         while any(not job.done() for job in self._ended) and time.monotonic() < deadline:
             time.sleep(0.1)
         self._closed.set()
@@ -242,7 +245,7 @@ class SlurmExecutor(Executor):
             count += 1
             with contextlib.suppress(OSError):  # a full disk: the leases wait as long as they may
                 write_text(self._folder / "controller", f"{self._folder.name} {count}\n")
-            if self._closed.wait(BEAT_EVERY_S):
+            if self._closed.wait(beat_every_s(self._lease_s)):
                 return
 
 
