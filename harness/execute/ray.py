@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from harness.files import safe_name
 # Every node answers the first question within seconds, or there is something wrong with it.
 NODE_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass
@@ -65,7 +67,7 @@ class RayExecutor(Executor):
     ) -> None:
         self._ray = _connected()
         self._lease_s, self._logs = lease_s, logs
-        gpus = _gpus(self._ray, device, need)
+        gpus = gpus_of_a_slot(self._ray.cluster_resources(), device, need)
         self.place = Workplace(stores, "cuda:0" if gpus else "cpu")
         self._options = {"num_cpus": need.cpus, "num_gpus": gpus, "max_restarts": 0, "max_concurrency": 2}
         if need.memory is not None:
@@ -73,7 +75,7 @@ class RayExecutor(Executor):
         try:
             self._proof = offered(home / "nodes", visible)
             _proved(self._ray, self._proof)
-            wanted = slots or _room(self._ray.cluster_resources(), self._options)
+            wanted = slots or slots_in(self._ray.cluster_resources(), self._options)
             self._numbers = count()
             self._slots = [self._new_slot() for _ in range(wanted)]
         except BaseException:
@@ -214,7 +216,9 @@ def _connected() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS", "").strip()
     own: dict[str, Any] = {}
-    if not address:
+    if address not in ("", "auto", "local"):
+        _refuse_nobody(address)
+    if address in ("", "local"):
         # Named for other systems, where Ray keeps to the loopback interface by itself; here it binds every one without.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         own = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "_node_ip_address": "127.0.0.1"}
@@ -232,6 +236,16 @@ def _connected() -> Any:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise Refused(f"no Ray cluster at {address or 'this machine'}: {first.strip()[:300]}") from None
     return ray
+
+
+def _refuse_nobody(address: str) -> None:
+    """Ray itself tries an address at which nobody listens for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "no answer"
+        raise Refused(f"no Ray cluster at {address} (RAY_ADDRESS): {reason}") from None
 
 
 @contextlib.contextmanager
@@ -280,9 +294,9 @@ def _answer(ray: Any, question: Any) -> list[str]:
     return found
 
 
-def _gpus(ray: Any, device: str, need: Resources) -> float:
+def gpus_of_a_slot(resources: Mapping[str, float], device: str, need: Resources) -> float:
     """GPUs per slot: as `resources.gpus` says, else one where the cluster has any and the CPU was not asked for."""
-    there = ray.cluster_resources().get("GPU", 0.0)
+    there = resources.get("GPU", 0.0)
     wanted = need.gpus if need.gpus is not None else (1.0 if device == "cuda" or (device == "auto" and there) else 0.0)
     if device in ("cpu", "mps"):
         return 0.0
@@ -291,7 +305,7 @@ def _gpus(ray: Any, device: str, need: Resources) -> float:
     return wanted
 
 
-def _room(resources: Mapping[str, float], options: Mapping[str, Any]) -> int:
+def slots_in(resources: Mapping[str, float], options: Mapping[str, Any]) -> int:
     """How many slots the cluster holds. Refused when it holds none."""
     asked = {"CPU": options["num_cpus"], "GPU": options["num_gpus"], "memory": options.get("memory", 0)}
     rooms = [int(resources.get(name, 0.0) / much + 1e-9) for name, much in asked.items() if much]
