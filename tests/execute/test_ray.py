@@ -71,7 +71,7 @@ def test_a_cluster_of_our_own_listens_on_this_machine_alone(tmp_path: Path) -> N
     unseen, loopback, nobody = said.stdout.splitlines()
     assert unseen.startswith("node ") and unseen.endswith(f"of the Ray cluster: {tmp_path / 'no data'} is not there")
     assert loopback == "['127.0.0.1', '::ffff:127.0.0.1'] token"
-    assert nobody.startswith("no Ray cluster at 127.0.0.1:1: ")
+    assert nobody.startswith("no Ray cluster at 127.0.0.1:1 (RAY_ADDRESS): Connection refused")
 
 
 def test_a_node_that_sees_another_folder_objects(tmp_path: Path) -> None:
