@@ -2,49 +2,60 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import socket
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from deploy import postgres
+from deploy.account import account_of_postgres, handed_over
+from deploy.postgres import programs
+from harness.errors import Refused
 
-def programs() -> Path | None:
-    """The folder of `initdb` and `pg_ctl`; None where PostgreSQL is not installed."""
-    found = shutil.which("pg_ctl")
-    if found:
-        return Path(found).parent
-    return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+__all__ = ["Server", "programs", "restartable", "server"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that can be away for a while."""
+
+    url: str  # SQLAlchemy's
+    begin: Callable[[], None]
+    end: Callable[[], None]  # at once, as a crash would
+
+
+@contextmanager
+def restartable() -> Iterator[Server]:
+    """It runs; stopped at once in the end. It refuses to run as root, so then it runs as `postgres`."""
+    with TemporaryDirectory(prefix="postgres-") as name, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        folder, cluster, account = Path(name), Path(name) / "cluster", account_of_postgres()
+        handed_over(folder, account)
+
+        def pg_ctl(*arguments: str) -> None:
+            command = [postgres.program("pg_ctl"), *arguments, "--pgdata", str(cluster)]
+            postgres.run(command, folder=folder, account=account)
+
+        postgres.initialise(cluster, account, "--auth=trust", "--username=postgres", "--no-sync")
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {name} -c fsync=off"
+        there = Server(
+            f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres",
+            lambda: pg_ctl("start", "--wait", "--log", f"{name}/log", "--options", options),
+            lambda: pg_ctl("stop", "--mode=immediate"),
+        )
+        there.begin()
+        try:
+            yield there
+        finally:
+            with suppress(Refused):  # it is away
+                there.end()
 
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Its SQLAlchemy URL; stopped at once in the end. It refuses to run as root, so then it runs as `postgres`."""
-    binaries = programs()
-    assert binaries is not None
-    with TemporaryDirectory(prefix="postgres-") as name, socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        free.close()
-        cluster = Path(name) / "cluster"
-        user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        if user is not None:
-            os.chown(name, user.pw_uid, user.pw_gid)
-
-        def run(program: str, *arguments: str) -> None:
-            _run([str(binaries / program), *arguments], Path(name), user.pw_uid if user else None)
-
-        run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", str(cluster))
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {name} -c fsync=off"
-        run("pg_ctl", "start", "--wait", "--pgdata", str(cluster), "--log", f"{name}/log", "--options", options)
-        try:
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "stop", "--mode=immediate", "--pgdata", str(cluster))
-
-
-def _run(command: Sequence[str], folder: Path, uid: int | None) -> None:
-    subprocess.run(command, cwd=folder, check=True, user=uid, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """The URL of one that stays."""
+    with restartable() as there:
+        yield there.url

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,11 +76,13 @@ class _Claim:
                     "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}  # fmt: skip
         engine = create_engine(self.url, poolclass=NullPool, connect_args=settings)
         session = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if session.scalar(text("select pg_try_advisory_lock(:number)"), {"number": number}):
-            self._session = session
-            return None
-        with session:
-            return str(session.scalar(text(_HOLDER), {"number": number}) or "another process")
+        with ExitStack() as unless_held:
+            unless_held.enter_context(session)
+            if not session.scalar(text("select pg_try_advisory_lock(:number)"), {"number": number}):
+                return str(session.scalar(text(_HOLDER), {"number": number}) or "another process")
+            unless_held.pop_all()
+        self._session = session
+        return None
 
     def _keep(self, every_s: float) -> None:
         """See that the session lives; after the server was away, take the lock again."""
@@ -101,7 +103,8 @@ class _Claim:
 
     def _let_go(self) -> None:
         if self._session is not None:
-            with suppress(Exception):
+            with suppress(Exception):  # a session of a server that is gone
+                self._session.invalidate()
                 self._session.close()
 
 
