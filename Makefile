@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations faults statistics browser check install clean-venv
+.PHONY: help sweep test test-fast mutations faults statistics test-stack test-stack-slice browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
 	@echo "make faults      kills at numbered steps and at random, signals, outages, on real sweeps (some 25 minutes)"
 	@echo "make statistics  intervals, boards, corrected winners and claims on simulated patients, a fresh seed (some 4 minutes)"
+	@echo "make test-stack  PostgreSQL, S3, MLflow and Ray on loopback: a sweep of 40 trials with faults (TIME)"
 	@echo "make browser     Chromium, pdflatex, PostgreSQL where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make check       ruff, mypy, import-linter"
 
@@ -37,6 +38,15 @@ faults: $(INSTALLED)
 # Into build/statistics.json, line by line; an unfinished file is gone on with.
 statistics: $(INSTALLED)
 	$(BIN)/python benchmarks/statistics_check.py
+
+# A PostgreSQL outage of 5 minutes is part of it.
+test-stack: $(INSTALLED)
+	$(BIN)/pytest --override-ini=addopts=-q tests/stack
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stack.faults
+
+# The same with 6 short trials and 10 s, in at most 5 minutes.
+test-stack-slice: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stack.faults --trials 6 --epochs 8 --away 10
 
 browser: $(INSTALLED)
 	scripts/test-programs
