@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations faults statistics test-stack test-stack-slice browser check install clean-venv
+.PHONY: help sweep test test-fast mutations faults statistics test-stack test-stack-slice deps browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make statistics  intervals, boards, corrected winners and claims on simulated patients, a fresh seed (some 4 minutes)"
 	@echo "make test-stack  PostgreSQL, S3, MLflow and Ray on loopback: a sweep of 40 trials with faults (TIME)"
 	@echo "make browser     Chromium, pdflatex, PostgreSQL where they are missing (Debian, as root), then the tests of the pages"
+	@echo "make deps        known vulnerabilities of the versions in constraints.txt, asked of the package index (75: not reached)"
 	@echo "make check       ruff, mypy, import-linter"
 
 sweep: $(INSTALLED)
@@ -54,6 +55,9 @@ browser: $(INSTALLED)
 
 check: $(INSTALLED)
 	scripts/check
+
+deps: $(INSTALLED)
+	scripts/check-deps
 
 install: $(INSTALLED)
 

@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli_base import Command, home_option, json_option
-from harness.errors import BadInput
+from harness.cli_base import Command, home_option, json_option, storage_option
+from harness.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from harness.report.queries import Sweep
@@ -82,22 +80,38 @@ def report(name: str | None, out: Path, check: bool, as_json: bool, home: Path |
 
 @click.command(cls=Command)
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Default: {UI_PORT}, with --optuna {DASHBOARD_PORT}.")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option("--login", is_flag=True, help="Ask for a name and a password; needed for any --host but this machine.")
+@click.option("--allowed-host", "names", metavar="NAME", multiple=True, help="Another name to open it by; repeatable.")
 @click.option("--optuna", is_flag=True, help="optuna-dashboard on the same home's studies instead.")
-@click.option("--storage", metavar="URL", help="With --optuna: the studies' database, if a sweep had one.")
+@storage_option
 @home_option
-def ui(port: int | None, optuna: bool, storage: str | None, home: Path | None) -> None:
+def ui(
+    port: int | None,
+    host: str,
+    login: bool,
+    names: tuple[str, ...],
+    optuna: bool,
+    storage: str | None,
+    home: Path | None,
+) -> None:
     """Open the MLflow UI on the runs of a home, on this machine only (Ctrl-C ends it)."""
     from harness.sweep.layout import open_home
-    from harness.tracking.store import ui_command
+    from harness.tracking.serve import Address, is_loopback, ui_command
 
+    if optuna and (login or not is_loopback(host)):
+        raise Refused("optuna-dashboard has no login, so it stays on this machine: reach it by `ssh -L`")
     at = open_home(home)
     if optuna:
         _serve_studies(at, storage, port or DASHBOARD_PORT)
         return
-    port = port or UI_PORT
-    argv, environment = ui_command(at.path, port, os.environ)
-    click.echo(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
-    sys.exit(subprocess.run(argv, env=environment, check=False).returncode)
+    address = Address(port or UI_PORT, host, login, names)
+    argv, environment = ui_command(at.path, address, os.environ)
+    click.echo(f"MLflow at {address.url} (Ctrl-C ends it)", err=True)
+    if not is_loopback(host):
+        click.echo("Passwords travel unencrypted unless a proxy with TLS stands in front: docs/security.md", err=True)
+    # In place of this process: whatever ends the command ends the server.
+    os.execve(argv[0], argv, environment)
 
 
 def _serve_studies(home: Home, storage: str | None, port: int) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
-
-from harness.errors import Refused
 
 # As `user:password@` in URLs, and as the query parameters that database drivers accept.
 _PASSWORD = re.compile(r"(?<=://)([^:/?#@\s]*):[^@/?#\s]*@")
@@ -20,7 +17,8 @@ _CLIENT = {
     # With 7 retries of 120 s the client blocks for minutes on an outage; the outbox backs off by itself.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "10",
+    # Each wait while a file is sent or read, not all of it: a line of 100 kB/s keeps one waiting longer than 10 s.
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "120",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -28,11 +26,20 @@ _CLIENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-_SERVER = {
+# What holds in every server of ours, whatever the environment says (harness/tracking/server.py).
+SERVER_SETTINGS = {
     # The job runner (for scorers of language models): 8 more processes that nobody here needs.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # Its routes are closed; so its pages leave the UI's menu, too.
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+    "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+    # No experiment's files where a client says: another user of the machine could lay a link there, and be sent any
+    # file that the server's user can read.
+    "MLFLOW_ARTIFACT_LOCATION_MAX_LENGTH": "0",
+    "MLFLOW_SERVER_ENABLE_GRAPHQL_AUTH": "true",
     # MLflow's own import of it; nothing that whoever opens the UI could mend.
     "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",
 }
@@ -93,22 +100,6 @@ def without_login(uri: str) -> str:
 def client_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """MLflow's settings for a process that tracks, without those that the person has set already."""
     return {name: value for name, value in _CLIENT.items() if name not in environ}
-
-
-def ui_command(home: Path, port: int, environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """(argv, environment) of an MLflow server on 127.0.0.1 that shows `home`'s runs, or a database's.
-
-    Refused when MLFLOW_TRACKING_URI is a server already: its address is the UI.
-    """
-    store = tracking_store(home, environ)
-    if store.uri.startswith(("http://", "https://")):
-        raise Refused(f"MLFLOW_TRACKING_URI is a server; open {store.printable} in a browser")
-    artifacts = store.artifact_root or home.absolute() / "artifacts"
-    argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    argv += ["--uvicorn-opts", "--log-level warning"]
-    argv += ["--default-artifact-root", artifacts.as_uri(), "--no-serve-artifacts"]
-    # In the environment, not in argv: a database URI may hold a password, and anyone can list processes.
-    return argv, {**environ, **_SERVER, "MLFLOW_BACKEND_STORE_URI": store.uri}
 
 
 def view_key(generation: int) -> str:

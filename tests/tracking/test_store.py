@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from harness.errors import Refused
 from harness.tracking.store import (
     client_settings,
     printable,
@@ -21,7 +20,6 @@ from harness.tracking.store import (
     sqlite_uri,
     tracking_store,
     tracking_uri,
-    ui_command,
 )
 
 
@@ -90,23 +88,6 @@ def test_settings_of_the_person_are_kept() -> None:
     assert settings["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
 
 
-def test_the_ui_is_a_server_on_loopback_and_passwords_stay_out_of_its_arguments(tmp_path: Path) -> None:
-    """Anyone on a machine may list processes with their arguments."""
-    environ = {"MLFLOW_TRACKING_URI": "postgresql://ann:s3cret@db/mlflow"}
-    argv, environment = ui_command(tmp_path, 5050, environ)
-    assert argv[argv.index("--host") + 1] == "127.0.0.1"
-    assert argv[argv.index("--port") + 1] == "5050"
-    assert "s3cret" not in " ".join(argv)
-    assert environment["MLFLOW_BACKEND_STORE_URI"] == environ["MLFLOW_TRACKING_URI"]
-    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
-
-
-def test_a_server_needs_no_second_ui(tmp_path: Path) -> None:
-    """Its address is the answer."""
-    with pytest.raises(Refused, match=r"open http://ann:\*\*\*@host:5000 in a browser"):
-        ui_command(tmp_path, 5050, {"MLFLOW_TRACKING_URI": "http://ann:s3cret@host:5000"})
-
-
 def test_the_link_to_a_sweeps_trials_sorts_and_filters() -> None:
     """Best first, without the parent run, on the pages for training."""
     page, query = runs_link("http://127.0.0.1:5000/", "3", 2).split("?")
@@ -129,7 +110,7 @@ def test_the_link_to_a_saved_view_says_nothing_else() -> None:
 
 def test_importing_the_room_loads_no_mlflow() -> None:
     """Its import costs seconds, which belong into the outbox's thread."""
-    names = ["store", "client", "content", "memory", "model", "naming"]
+    names = ["store", "guard", "serve", "client", "content", "memory", "model", "naming"]
     names += ["outbox", "points", "project", "tracker", "view"]
     code = "import sys\n" + "".join(f"import harness.tracking.{name}\n" for name in names)
     code += "print(sorted({'mlflow', 'torch', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
