@@ -16,13 +16,16 @@ from filelock import FileLock
 
 from harness.errors import Refused
 from harness.files import written_aside
+from harness.tracking.artifacts import put, read_back
 from harness.tracking.store import Store, printable, sqlite_uri
 from harness.tracking.tracker import (
     DatasetUse,
     Identity,
+    Model,
     Point,
     RunRecord,
     SeenRun,
+    Shelf,
     Status,
     StoreAway,
     StoreDeclines,
@@ -61,6 +64,7 @@ class MlflowTracker:
         from mlflow import MlflowClient  # 2 s: only where MLflow is really talked to
 
         self._store = store
+        self._opened: tuple[Shelf, Any] | None = None  # the last one: files come shelf by shelf
         if store.artifact_root is None:
             self._client = self._ask(MlflowClient, store.uri, store.uri)
             return
@@ -69,6 +73,10 @@ class MlflowTracker:
         with FileLock(store.artifact_root.parent / "mlflow.lock", timeout=60):
             self._ask(_make_tables, store.artifact_root.parent / "mlflow.db")
             self._client = self._ask(MlflowClient, store.uri, store.uri)
+
+    @property
+    def remote(self) -> bool:
+        return not self._store.embedded
 
     def experiment(self, name: str) -> str:
         found = self._ask(self._client.get_experiment_by_name, name)
@@ -171,21 +179,13 @@ class MlflowTracker:
         ]
         self._ask(self._client.log_inputs, run_id, datasets=inputs)
 
-    def log_file(self, run_id: str, file: Path, folder: str) -> None:
-        self._ask(self._client.log_artifact, run_id, str(file), folder or None)
+    def log_file(self, shelf: Shelf, file: Path, folder: str) -> None:
+        self._ask(put, self._repository(shelf), file, folder)
 
-    def log_model(
-        self,
-        experiment_id: str,
-        run_id: str,
-        folder: Path,
-        *,
-        identity: Identity,
-        name: str,
-        points: Sequence[Point],
-    ) -> str:
-        from mlflow.entities import LoggedModelOutput, Metric
+    def stored_sha256(self, shelf: Shelf, path: str, *, size_bytes: int) -> str | None:
+        return self._ask(read_back, self._repository(shelf), path, size_bytes)
 
+    def model(self, experiment_id: str, run_id: str, *, identity: Identity, name: str) -> Model:
         found = self._ask(self._client.search_logged_models, [experiment_id], filter_string=_tag_filter(identity))
         model = found[0] if found else None
         if model is None:
@@ -197,13 +197,17 @@ class MlflowTracker:
                 tags=dict([identity]),
                 model_type="segmentation",
             )
-        if model.status.name != "READY":
-            self._ask(self._client.log_model_artifacts, model.model_id, str(folder))
-            self._ask(self._client.log_outputs, run_id, models=[LoggedModelOutput(model.model_id, 0)])
-            metrics = [Metric(p.key, p.value, p.time_ms, p.step, model_id=model.model_id) for p in points]
-            self._ask(self._client.log_batch, run_id, metrics=metrics)
-            self._ask(self._client.finalize_logged_model, model.model_id, "READY")
-        return str(model.model_id)
+        return Model(str(model.model_id), ready=model.status.name == "READY")
+
+    def finish_model(self, model_id: str, run_id: str, *, points: Sequence[Point]) -> None:
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        if model_id not in _models_of(self._ask(self._client.get_run, run_id)):
+            # MLflow declines the second time, so a lost answer would keep the model from ever being finished.
+            self._ask(self._client.log_outputs, run_id, models=[LoggedModelOutput(model_id, 0)])
+        metrics = [Metric(p.key, p.value, p.time_ms, p.step, model_id=model_id) for p in points]
+        self._ask(self._client.log_batch, run_id, metrics=metrics)
+        self._ask(self._client.finalize_logged_model, model_id, "READY")
 
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
         if status in ("RUNNING", "SCHEDULED"):
@@ -230,13 +234,25 @@ class MlflowTracker:
             metrics=run.data.metrics,
             datasets=tuple(sorted(contexts)),
             files=tuple(sorted(self._files(run_id, None))),
-            models=tuple(sorted({model.model_id for model in run.outputs.model_outputs})) if run.outputs else (),
+            models=tuple(sorted(_models_of(run))),
         )
 
     def curve(self, run_id: str, key: str) -> tuple[Point, ...]:
         history = self._ask(self._client.get_metric_history, run_id, key)
         points = (Point(m.key, m.value, m.step, m.timestamp) for m in history)
         return tuple(sorted(points, key=lambda p: (p.step, p.time_ms)))
+
+    def _repository(self, shelf: Shelf) -> Any:
+        """MLflow's own access to the files of a run or a model."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if self._opened is None or self._opened[0] != shelf:
+            if shelf.of == "run":
+                uri = self._ask(self._client.get_run, shelf.id).info.artifact_uri
+            else:
+                uri = self._ask(self._client.get_logged_model, shelf.id).artifact_location
+            self._opened = shelf, self._ask(get_artifact_repository, uri, tracking_uri=self._store.uri)
+        return self._opened[1]
 
     def _files(self, run_id: str, folder: str | None) -> Iterator[str]:
         for info in self._ask(self._client.list_artifacts, run_id, folder):
@@ -258,6 +274,10 @@ class MlflowTracker:
             raise StoreAway(line) from None
         except Exception as error:  # drivers, sockets and disks raise what they like
             raise StoreAway(f"{type(error).__name__}: {_one_line(error)}") from None
+
+
+def _models_of(run: Any) -> set[str]:
+    return {model.model_id for model in run.outputs.model_outputs} if run.outputs else set()
 
 
 def _make_tables(file: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.tracking.tracker import DatasetUse, Identity, Point, RunRecord, Status, StoreDeclines
+from harness.tracking.tracker import DatasetUse, Identity, Model, Point, RunRecord, Shelf, Status, StoreDeclines
 
 
 @dataclass
@@ -20,14 +21,24 @@ class _MemoryRun:
     points: dict[Point, None] = field(default_factory=dict)
     datasets: dict[tuple[str, str], str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
-    models: dict[tuple[str, str], str] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _MemoryModel:
+    identity: Identity
+    experiment_id: str
+    ready: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryTracker:
-    """A dictionary of runs; `runs` is open to look at."""
+    """A dictionary of runs and one of models, open to look at; `remote` as a server is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remote: bool = False) -> None:
+        self.remote = remote
         self.runs: dict[str, _MemoryRun] = {}
+        self.models: dict[str, _MemoryModel] = {}
         self.experiment_tags: dict[str, dict[str, str]] = {}
         self._experiments: dict[str, str] = {}
 
@@ -57,22 +68,26 @@ class MemoryTracker:
         for use in datasets:
             self._get(run_id).datasets.setdefault((use.name, use.digest), use.context)
 
-    def log_file(self, run_id: str, file: Path, folder: str) -> None:
-        self._get(run_id).files[posixpath.join(folder, file.name)] = file.read_bytes()
+    def log_file(self, shelf: Shelf, file: Path, folder: str) -> None:
+        self._files(shelf)[posixpath.join(folder, file.name)] = file.read_bytes()
 
-    def log_model(
-        self,
-        experiment_id: str,
-        run_id: str,
-        folder: Path,
-        *,
-        identity: Identity,
-        name: str,
-        points: Sequence[Point],
-    ) -> str:
+    def stored_sha256(self, shelf: Shelf, path: str, *, size_bytes: int) -> str | None:
+        content = self._files(shelf).get(path)
+        return None if content is None else hashlib.sha256(content).hexdigest()
+
+    def model(self, experiment_id: str, run_id: str, *, identity: Identity, name: str) -> Model:
+        for model_id, model in self.models.items():
+            if model.experiment_id == experiment_id and model.identity == identity:
+                return Model(model_id, model.ready)
+        model_id = f"model-{len(self.models) + 1}"
+        self.models[model_id] = _MemoryModel(identity, experiment_id)
+        return Model(model_id, ready=False)
+
+    def finish_model(self, model_id: str, run_id: str, *, points: Sequence[Point]) -> None:
         run = self._get(run_id)
         run.points |= dict.fromkeys(points)
-        return run.models.setdefault(identity, f"model-{identity[1]}")
+        run.models.add(model_id)
+        self.models[model_id].ready = True
 
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
         self._get(run_id).status = status
@@ -89,7 +104,7 @@ class MemoryTracker:
             metrics={point.key: point.value for point in in_order},
             datasets=tuple(sorted((*key, context) for key, context in run.datasets.items())),
             files=tuple(sorted(run.files)),
-            models=tuple(sorted(run.models.values())),
+            models=tuple(sorted(run.models)),
         )
 
     def curve(self, run_id: str, key: str) -> tuple[Point, ...]:
@@ -100,3 +115,10 @@ class MemoryTracker:
         if run_id not in self.runs:
             raise StoreDeclines(f"there is no run {run_id!r}")
         return self.runs[run_id]
+
+    def _files(self, shelf: Shelf) -> dict[str, bytes]:
+        if shelf.of == "run":
+            return self._get(shelf.id).files
+        if shelf.id not in self.models:
+            raise StoreDeclines(f"there is no model {shelf.id!r}")
+        return self.models[shelf.id].files

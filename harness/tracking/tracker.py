@@ -49,6 +49,22 @@ class DatasetUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where files lie in a store: with a run, or with a model."""
+
+    of: Literal["run", "model"]
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model in a store; until it is `ready` its files may be missing."""
+
+    model_id: str
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What a store knows of a run; `metrics` are the latest values."""
 
@@ -76,6 +92,10 @@ class SeenRun:
 class Tracker(Protocol):
     """A store of runs. Methods raise StoreAway or StoreDeclines; calling one again changes nothing."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether files go over a line to a server, so that what arrived has to be read back to be sure of it."""
+
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made if there is none."""
 
@@ -91,20 +111,20 @@ class Tracker(Protocol):
     def log_datasets(self, run_id: str, datasets: Sequence[DatasetUse]) -> None:
         """Add dataset inputs."""
 
-    def log_file(self, run_id: str, file: Path, folder: str) -> None:
-        """Copy one file to the run's artifacts, into `folder` ("" is the top)."""
+    def log_file(self, shelf: Shelf, file: Path, folder: str) -> None:
+        """Copy one file to the shelf, into `folder` ("" is the top)."""
 
-    def log_model(
-        self,
-        experiment_id: str,
-        run_id: str,
-        folder: Path,
-        *,
-        identity: Identity,
-        name: str,
-        points: Sequence[Point],
-    ) -> str:
-        """Store an exported model under the run; the id by which `models:/<id>` loads it."""
+    def stored_sha256(self, shelf: Shelf, path: str, *, size_bytes: int) -> str | None:
+        """Hex sha256 of what the store has under that path, read back; None when it has nothing there.
+
+        `size_bytes` is about how much it should be: a large file is waited for longer.
+        """
+
+    def model(self, experiment_id: str, run_id: str, *, identity: Identity, name: str) -> Model:
+        """The model that carries the tag `identity`, made without files if there is none."""
+
+    def finish_model(self, model_id: str, run_id: str, *, points: Sequence[Point]) -> None:
+        """All files of the model are there: it belongs to the run with these values, and `models:/<id>` loads it."""
 
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
         """Say how a run stands; `end_ms` for one that has ended."""

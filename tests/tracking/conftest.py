@@ -9,6 +9,7 @@ import pytest
 
 from harness.tracking.client import MlflowTracker
 from harness.tracking.store import Store, client_settings, tracking_store
+from tests.tracking.served import Line, Served, line_to, served
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,22 @@ def mlflow_tracker(store: Store) -> Iterator[MlflowTracker]:
         for name, value in client_settings({}).items():
             patch.setenv(name, value)
         yield MlflowTracker(store)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with artifacts of its own, as a lab has one: 5 s to start."""
+    with served(tmp_path_factory.mktemp("served") / "mlflow") as started:
+        yield started
+
+
+@pytest.fixture
+def line(server: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """A line to it that does no harm yet."""
+    for name, value in client_settings({}).items():
+        monkeypatch.setenv(name, value)
+    with line_to(server) as opened:
+        yield opened
 
 
 @pytest.fixture

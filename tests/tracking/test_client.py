@@ -13,7 +13,7 @@ from harness.errors import Refused
 from harness.tracking.client import MlflowTracker, delete_experiment
 from harness.tracking.model import save_pt2
 from harness.tracking.store import Store, tracking_store
-from harness.tracking.tracker import StoreAway
+from harness.tracking.tracker import Shelf, StoreAway
 
 NOWHERE = Store("http://ann:s3cret@127.0.0.1:9")  # the discard port: nothing listens
 
@@ -77,9 +77,11 @@ def test_a_tracked_model_loads_by_its_id(
     run = mlflow_tracker.run(experiment, identity=("k", "v"), name="n", tags={}, start_ms=1)
     network = torch.nn.Conv2d(3, 2, 1).eval()
     save_pt2(network, tmp_path / "model", input_px=8, outputs=2, requirements=["torch"], metadata={})
-    model_id = mlflow_tracker.log_model(
-        experiment, run, tmp_path / "model", identity=("k", "v"), name="unet·b0", points=[]
-    )
+    model_id = mlflow_tracker.model(experiment, run, identity=("k", "v"), name="unet·b0").model_id
+    for file in (path for path in (tmp_path / "model").rglob("*") if path.is_file()):
+        inside = file.parent.relative_to(tmp_path / "model").as_posix()
+        mlflow_tracker.log_file(Shelf("model", model_id), file, "" if inside == "." else inside)
+    mlflow_tracker.finish_model(model_id, run, points=[])
     images = torch.rand(3, 3, 8, 8)
     with torch.inference_mode():
         assert torch.equal(mlflow.pytorch.load_model(f"models:/{model_id}")(images), network(images))

@@ -1,4 +1,4 @@
-"""What every tracker promises: the same suite over MLflow (SQLite) and over memory."""
+"""What every tracker promises: the same suite over MLflow (SQLite, and a server) and over memory."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from uuid import uuid4
 
 import pytest
 
+from harness.files import sha256_file
+from harness.tracking.client import MlflowTracker
 from harness.tracking.memory import MemoryTracker
-from harness.tracking.tracker import DatasetUse, Point, StoreDeclines, Tracker
+from harness.tracking.store import Store
+from harness.tracking.tracker import DatasetUse, Point, Shelf, StoreDeclines, Tracker
+from tests.tracking.served import Line
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["mlflow", "memory"])
+@pytest.fixture(params=["mlflow", "server", "memory"])
 def tracker(request: pytest.FixtureRequest) -> Tracker:
     if request.param == "memory":
         return MemoryTracker()
+    if request.param == "server":
+        line: Line = request.getfixturevalue("line")
+        return MlflowTracker(Store(line.uri))
     found: Tracker = request.getfixturevalue("mlflow_tracker")
     return found
 
@@ -101,31 +108,48 @@ def test_datasets_carry_their_hash_and_role(tracker: Tracker, run: str) -> None:
 
 def test_files_lie_in_their_folders(tracker: Tracker, run: str, tmp_path: Path) -> None:
     """A file goes to the top or into a folder; sending it again replaces it."""
-    file = tmp_path / "result.json"
+    file, shelf = tmp_path / "result.json", Shelf("run", run)
     file.write_text("{}")
     for folder in ("", "figures", "figures"):
-        tracker.log_file(run, file, folder)
+        tracker.log_file(shelf, file, folder)
     assert tracker.read(run).files == ("figures/result.json", "result.json")
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 3_000_000])
+@pytest.mark.parametrize("of", ["run", "model"])
+def test_what_is_read_back_is_what_was_sent(
+    tracker: Tracker, experiment: str, run: str, tmp_path: Path, of: str, size_bytes: int
+) -> None:
+    """Byte by byte, also after it was replaced; of a file that was never sent there is nothing."""
+    identity = ("harness.trial_uid", "a/1")
+    model = tracker.model(experiment, run, identity=identity, name="n").model_id
+    shelf = Shelf("run", run) if of == "run" else Shelf("model", model)
+    file = tmp_path / "weights.safetensors"
+    for content in (b"a" * size_bytes, b"b" * size_bytes):
+        file.write_bytes(content)
+        tracker.log_file(shelf, file, "deep/er")
+        path = "deep/er/weights.safetensors"
+        assert tracker.stored_sha256(shelf, path, size_bytes=size_bytes) == sha256_file(file)
+    for absent in ("deep/er/other", "other"):
+        assert tracker.stored_sha256(shelf, absent, size_bytes=1) is None
 
 
 def test_a_model_is_made_once_and_belongs_to_its_run(
     tracker: Tracker, experiment: str, run: str, tmp_path: Path
 ) -> None:
-    """Storing the same export twice gives one model."""
+    """It is ready, and the run's, once it is finished; asked for again it is the same one."""
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
-    first, again = (
-        tracker.log_model(
-            experiment,
-            run,
-            tmp_path,
-            identity=("harness.trial_uid", "a/1"),
-            name="unet·b0·unicorn3/all",
-            points=[Point("iou", 0.5, 2, 1000)],
-        )
-        for _ in range(2)
-    )
+    identity, name = ("harness.trial_uid", "a/1"), "unet·b0·unicorn3/all"
+    first, again = (tracker.model(experiment, run, identity=identity, name=name) for _ in range(2))
     assert first == again
-    assert tracker.read(run).models == (first,)
+    assert not first.ready
+    assert tracker.read(run).models == ()
+    for _ in range(2):
+        tracker.log_file(Shelf("model", first.model_id), tmp_path / "MLmodel", "")
+        tracker.finish_model(first.model_id, run, points=[Point("iou", 0.5, 2, 1000)])
+    assert tracker.model(experiment, run, identity=identity, name=name).ready
+    assert tracker.read(run).models == (first.model_id,)
+    assert tracker.read(run).files == ()
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED", "FAILED", "SCHEDULED", "RUNNING"])
@@ -139,3 +163,5 @@ def test_an_unknown_run_is_declined(tracker: Tracker) -> None:
     """What asking again will not change is told apart from an outage."""
     with pytest.raises(StoreDeclines):
         tracker.log("0" * 32, params={}, points=[Point("a", 1.0, 1, 1)], tags={})
+    with pytest.raises(StoreDeclines):
+        tracker.stored_sha256(Shelf("run", "0" * 32), "a", size_bytes=1)
