@@ -14,6 +14,7 @@ from harness.cli_base import Group, home_option, json_option, slot_options, spac
 from harness.cli_care import doctor, gc, retry
 from harness.cli_compare import compare
 from harness.cli_data import data as data_group
+from harness.cli_import import import_sweep
 from harness.cli_models import models
 from harness.cli_report import named_sweep, print_end, report, status, ui, write_report
 from harness.cli_score import score
@@ -228,6 +229,7 @@ main.add_command(data_group)
 main.add_command(doctor)
 main.add_command(gc)
 data_group.add_command(export_split)
+main.add_command(import_sweep)
 main.add_command(models)
 main.add_command(report)
 main.add_command(retry)
