@@ -26,7 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.config.cells import combinations, resolve, strata_of
+from harness.config.cells import DataFacts, combinations, resolve, strata_of
 from harness.config.load import load_space
 from harness.config.space import SearchSpace
 from harness.data.phantom import Phantom, synthesize
@@ -180,13 +180,8 @@ def measured(folder: Path, *, dispatches: int, slots: int, calm: bool, url: str 
     }  # fmt: skip
 
 
-def one_real_trial(
-    folder: Path, study: StratumStudy, space: object, facts: object
-) -> tuple[Path, list[dict[str, Any]]]:
+def one_real_trial(folder: Path, space: SearchSpace, facts: DataFacts) -> tuple[Path, list[dict[str, Any]]]:
     """(outputs, events) of a real training, to be copied."""
-    from harness.config.cells import strata_of
-
-    assert isinstance(space, SearchSpace)
     (stratum,) = strata_of(space)
     row = {**next(iter(combinations(space, stratum))), "learning_rate": 0.001}
     trial = TrialFolder(folder / "template")
