@@ -1,6 +1,6 @@
 """How many trials one controller can hand out and take back, and whether any is ever counted twice.
 
-python benchmarks/dispatch.py [--dispatches 10000] [--slots 64] [--calm] [--storage URL]
+python benchmarks/dispatch.py [--dispatches 10000] [--slots 64] [--calm] [--storage URL] [--projected 30]
 
 The trials do no work: what a worker would have written is there at once, as files with the same fsyncs. Unless
 `--calm`, workers are lost, slots are taken away, workers that were given up go on writing and finish their stale
@@ -38,10 +38,12 @@ from harness.files import fsync_folder, read_json
 from harness.study import StratumStudy, open_storage
 from harness.sweep.controller import Controller
 from harness.sweep.invariants import check_folders
-from harness.sweep.layout import Home
+from harness.sweep.layout import GenerationFolder, Home
 from harness.sweep.prepare import open_generation, prepare_data
 from harness.sweep.progress import Screen
 from harness.sweep.vocabulary import CHECKS
+from harness.tracking.outbox import Projector
+from harness.tracking.store import tracking_store
 from harness.trial.folder import TrialFolder
 
 EPOCHS = 2
@@ -144,7 +146,9 @@ class Nobody:
         """Nothing is copied."""
 
 
-def measured(folder: Path, *, dispatches: int, slots: int, calm: bool, url: str | None) -> dict[str, Any]:
+def measured(
+    folder: Path, *, dispatches: int, slots: int, calm: bool, url: str | None, projected: int
+) -> dict[str, Any]:
     """Run it; the figures, and in `wrong` whatever is not as it must be."""
     trials = dispatches if calm else int(dispatches * 0.8)
     data = synthesize(folder / "regions", Phantom(patients=4, roi_px=128, tiny_share=0.0))
@@ -169,6 +173,7 @@ def measured(folder: Path, *, dispatches: int, slots: int, calm: bool, url: str 
     outbox.drain(3600)
     caught_up_s = time.perf_counter() - behind
     outbox.close()
+    tracked = projected_rate(generation, home, projected) if projected else {}
     wrong = [finding.what for finding in check_folders(home.sweep(space.name), hashes=False)]
     wrong += doubles(controller, url or home.optuna_url, trials)
     return {
@@ -176,7 +181,32 @@ def measured(folder: Path, *, dispatches: int, slots: int, calm: bool, url: str 
         "seconds": round(seconds, 1), "cpu_seconds": round(cpu_s, 1),
         "trials_per_second": round(trials / seconds, 1), "storage_behind_s": round(caught_up_s, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "counts": dict(executor.counts), "wrong": wrong,
+        "counts": dict(executor.counts), **tracked, "wrong": wrong,
+    }  # fmt: skip
+
+
+def projected_rate(generation: GenerationFolder, home: Home, trials: int) -> dict[str, Any]:
+    """Copy so many of the trials into MLflow (MLFLOW_TRACKING_URI, else SQLite), and time it."""
+    store = tracking_store(home.path, os.environ)
+    projector = Projector(generation.path, store, every_s=0.0)
+    projector.sweep_changed("running")
+    projector.drain(300)  # the tables of a new store, and the experiment
+    folders = list(generation.trial_folders())[:trials]
+    began, cpu = time.perf_counter(), time.process_time()
+    for folder in folders:
+        projector.touch(folder)
+    done = projector.drain(3600)
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    projector.close()
+    results = [file for folder in folders for file in folder.path.rglob("*")
+               if file.is_file() and "attempts" not in file.parts]  # fmt: skip
+    return {
+        "mlflow": {
+            "store": "embedded" if store.embedded else "server", "trials": len(folders), "done": done,
+            "failures": list(projector.failures), "seconds_a_trial": round(seconds / len(folders), 3),
+            "cpu_seconds_a_trial": round(cpu_s / len(folders), 3), "files_a_trial": len(results) // len(folders),
+            "bytes_a_trial": sum(file.stat().st_size for file in results) // len(folders),
+        }
     }  # fmt: skip
 
 
@@ -227,12 +257,14 @@ def main() -> int:
     parser.add_argument("--dispatches", type=int, default=10_000)
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--calm", action="store_true")
+    parser.add_argument("--projected", type=int, default=0)
     parser.add_argument("--storage", default=os.environ.get("HARNESS_STORAGE"))
     given = parser.parse_args()
     with TemporaryDirectory(prefix="dispatch ") as folder:
         found = measured(
-            Path(folder), dispatches=given.dispatches, slots=given.slots, calm=given.calm, url=given.storage
-        )
+            Path(folder), dispatches=given.dispatches, slots=given.slots, calm=given.calm, url=given.storage,
+            projected=given.projected,
+        )  # fmt: skip
     print(json.dumps(found, indent=1))
     return 1 if found["wrong"] else 0
 

@@ -172,10 +172,15 @@ def _written(sweep: Sweep, generation: GenerationFolder, out: Path) -> Path:
 
 def ui_server() -> str:
     """Where the runs are to be seen: the tracking server, else where `harness ui` puts them."""
+    return _tracking_server() or f"http://127.0.0.1:{UI_PORT}"
+
+
+def _tracking_server() -> str | None:
+    """The address of the MLflow server that runs go to; None where there is none."""
     from harness.tracking.store import without_login
 
     uri = without_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    return uri if uri.startswith(("http://", "https://")) else f"http://127.0.0.1:{UI_PORT}"
+    return uri if uri.startswith(("http://", "https://")) else None
 
 
 def print_end(
@@ -190,8 +195,11 @@ def print_end(
     say(end_text(sweep, width))
     if page is not None:
         say(f"report: {page.resolve()}")
-    default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
     copied = read_cursor(generation.path)
     link = copied and runs_link(ui_server(), copied.experiment_id, generation.number, view=copied.view)
+    if link and _tracking_server():
+        say(f"runs:   {link}")
+        return
+    default = home.path == Path("runs").resolve() and "HARNESS_HOME" not in os.environ
     charts = f", then {link}" if link else ""
     say("runs:   harness ui" + ("" if default else f" --home {shlex.quote(str(home.path))}") + charts)

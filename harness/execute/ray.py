@@ -213,6 +213,7 @@ def _connected() -> Any:
         )
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else a refused token is a line a second for 20 s
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS", "").strip()
     own: dict[str, Any] = {}
@@ -234,7 +235,9 @@ def _connected() -> Any:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise Refused(f"no Ray cluster at {address or 'this machine'}: {first.strip()[:300]}") from None
+            hint = " (is its token in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?)" if address else ""
+            where = address or "this machine"
+            raise Refused(f"no Ray cluster at {where}: {first.strip()[:200]}{hint}") from None
     return ray
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,19 @@ class Copies:
             if not outbox.drain(0.0):
                 reason = outbox.status or f"not done after {time.monotonic() - started:.0f} s"
                 screen.note(f"{name} is not up to date ({reason}); the same command catches up, nothing is lost")
-            for failure in outbox.failures:
-                screen.note(f"{name}: {failure}")
+            for line in said_once(outbox.failures):
+                screen.note(f"{name}: {line}")
 
     def close(self) -> None:
         """End both threads after their present request."""
         self.optuna.close()
         self.mlflow.close()
+
+
+def said_once(failures: Sequence[str]) -> list[str]:
+    """`name: reason` lines, with one line for what failed for the same reason."""
+    names: dict[str, list[str]] = {}
+    for failure in failures:
+        name, _, reason = failure.partition(": ")
+        names.setdefault(reason, []).append(name)
+    return [f"{of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {reason}" for reason, of in names.items()]

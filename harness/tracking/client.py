@@ -43,6 +43,7 @@ _CAUSES = {
     "NameResolutionError": "unknown host",
     "ResponseError": "server error",
 }
+LOGIN_WANTED = "it wants another login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 # Otherwise the UI greets with the pages for language-model applications.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # Answers of MLflow that asking again will not change.
@@ -269,7 +270,7 @@ class MlflowTracker:
             return question(*args, **kwargs)
         except MlflowException as error:
             line = _one_line(error)
-            if error.error_code in _FINAL_CODES:
+            if error.error_code in _FINAL_CODES or line == LOGIN_WANTED:
                 raise StoreDeclines(line) from None
             raise StoreAway(line) from None
         except Exception as error:  # drivers, sockets and disks raise what they like
@@ -317,4 +318,6 @@ def _one_line(error: Exception) -> str:
     cause = re.search(r"Caused by (?:\w+: )?(\w+)\(", text)
     if cause is not None:
         text = _CAUSES.get(cause[1], cause[1])
+    if "error code 401" in text:
+        return LOGIN_WANTED
     return printable(text if len(text) <= 300 else f"{text[:297]}...")

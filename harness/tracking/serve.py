@@ -120,8 +120,8 @@ def _login_settings(home: Path) -> dict[str, str]:
     # READ: whoever has an account sees every run, and changes those of experiments that they made.
     lines = ["[mlflow]", "default_permission = READ", f"database_uri = {sqlite_uri(users)}", "admin_username = admin"]
     lines.append("authorization_function = mlflow.server.auth:authenticate_request_basic_auth")
-    # Otherwise every request hashes the password anew: .33 s instead of .03 s. A change made through the server holds at
-    # once, since there is one worker.
+    # Otherwise every request hashes the password anew: .33 s instead of .03 s. What is changed through the server holds
+    # at once, since there is one worker.
     lines.append("auth_cache_ttl_seconds = 60")
     config = home / "mlflow-login.ini"
     write_text(config, "\n".join(lines).replace("%", "%%") + "\n")

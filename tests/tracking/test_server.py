@@ -266,7 +266,7 @@ def test_without_the_password_nothing_is_shown(asking: Server) -> None:
 
 @pytest.mark.slow
 def test_a_second_user_reads_all_and_changes_only_their_own(asking: Server) -> None:
-    """default_permission READ; and accounts are an administrator's to make."""
+    """default_permission READ; accounts are an administrator's to make, and one that is removed is so at once."""
     made = asking.call("experiments/create", {"name": "admins"})["experiment_id"]
     asking.call("users/create", {"username": "ann", "password": "a password of ann"})
     ann = Server(asking.port, asking.process, ("ann", "a password of ann"))
@@ -277,6 +277,8 @@ def test_a_second_user_reads_all_and_changes_only_their_own(asking: Server) -> N
     ann.call("experiments/delete", {"experiment_id": hers})
     body = {"username": "bob", "password": "a password of bob"}
     assert ann.ask("/api/2.0/mlflow/users/create", "POST", body=body)[0] == 403
+    assert asking.ask("/api/2.0/mlflow/users/delete", "DELETE", body={"username": "ann"})[0] == 200
+    assert ann.ask("/api/2.0/mlflow/experiments/search?max_results=5")[0] == 401
 
 
 @pytest.mark.slow
