@@ -80,12 +80,10 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
 
 def serve_dashboard(url: str, port: int) -> None:
     """optuna-dashboard on a storage, at 127.0.0.1 only, until interrupted; Refused when it is not installed."""
-    try:
-        from optuna_dashboard import run_server
-    except ImportError:
-        install = "pip install 'tissue-sweep-harness[dashboard]'"
-        raise Refused(f"optuna-dashboard is not installed; {install} brings it") from None
-    run_server(open_storage(url), host="127.0.0.1", port=port)
+    from harness.dashboard import serve
+
+    hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
+    serve(open_storage(url), host="127.0.0.1", port=port, allowed=hosts)
 
 
 class StratumStudy:

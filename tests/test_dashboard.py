@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -58,6 +58,8 @@ def test_the_dashboard_opens_a_sweeps_study(tmp_path: Path) -> None:
         try:
             (summary,) = answer(f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
             opened = answer(f"http://127.0.0.1:{port}/api/studies/{summary['study_id']}")
+            with pytest.raises(HTTPError, match="403"):
+                urlopen(Request(f"http://127.0.0.1:{port}/api/studies", headers={"Host": f"evil.example:{port}"}))
         finally:
             server.terminate()
     assert (summary["study_name"], summary["directions"]) == ("small/default/g1", ["maximize"])
