@@ -140,6 +140,10 @@ def _leftovers(home: Home) -> Iterator[Piece]:
         for file in files_aside(folder):
             if time.time() - file.stat().st_mtime > LEFT_FOR_S:
                 yield _piece(file, "file", "left by a killed process")
+    # A controller beats there every few seconds; its Slurm jobs end minutes after its last beat.
+    for mailboxes in home.leases.glob("*"):
+        if time.time() - mailboxes.stat().st_mtime > LEFT_FOR_S:
+            yield _piece(mailboxes, "mailbox folder", "of Slurm jobs that are over")
 
 
 def _unused_stores(home: Home) -> Iterator[Piece]:

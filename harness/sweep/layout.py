@@ -58,6 +58,11 @@ class Home:
         return self.path / "checks"
 
     @property
+    def leases(self) -> Path:
+        """Mailboxes of Slurm jobs, a folder per controller."""
+        return self.path / "leases"
+
+    @property
     def sweeps(self) -> Path:
         """One folder per sweep."""
         return self.path / "sweeps"

@@ -1,6 +1,6 @@
 """A sweep on the whole stack while everything around it fails, against the same sweep undisturbed in an embedded home.
 
-python -m tests.stack.faults [--trials 40] [--epochs 30] [--away 300]
+python -m tests.stack.faults [--trials 40] [--epochs 30] [--away 300] [--network light]
 
 A worker, a node and the controller are killed; PostgreSQL is killed and stays away for a while; the S3 store is cut in
 the middle of an upload; MLflow's server is killed. In the end every trial must be there exactly once, with the weights
@@ -34,8 +34,7 @@ seed: 3
 data: {root: ROOT, split: {validation: 0.34, seed: 1}}
 labels: {unicorn3: builtin}
 parameters:
-  architecture: {value: unet_plain}
-  decoder_channels: {value: [32, 16, 16, 8, 8]}
+NETWORK
   patch_px: {value: 32}
   learning_rate: {values: [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.009, 0.01]}
   batch_size: {values: [8, 16]}
@@ -44,6 +43,23 @@ train: {epochs: EPOCHS, stop_patience: null}
 method: grid
 budget: {trials: TRIALS}
 export: top:1
+"""
+NETWORKS = {
+    "unet": "  architecture: {value: unet_plain}\n  decoder_channels: {value: [32, 16, 16, 8, 8]}",
+    "light": "  architecture: {value: {import: slow:build, name: slow}}",
+}
+# Sleeps in place of computing: a slice then takes as long on a busy machine as on a fast one, and faults meet trials.
+SLOW = """import time
+from torch import nn
+
+class Slow(nn.Sequential):
+    def forward(self, images):
+        if self.training:
+            time.sleep(0.06)
+        return super().forward(images)
+
+def build(classes):
+    return Slow(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, classes, 3, padding=1))
 """
 # What a person must have heard of by then, on two cores that the services share.
 PATIENCE_S = 240.0
@@ -110,22 +126,24 @@ def plain_environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1"}
 
 
-def undisturbed(sweep: Disturbed) -> Path:
+def undisturbed(sweep: Disturbed, *, workers: int) -> Path:
     """Run the sweep in an embedded home, with workers of this machine; its home."""
     home = sweep.path / "embedded"
     with (sweep.path / "undisturbed").open("wb") as said:
-        subprocess.run(sweep.command(home), env=plain_environment(), stdout=said, stderr=said, check=True)
+        command = sweep.command(home, "--workers", str(workers))
+        subprocess.run(command, env=plain_environment(), stdout=said, stderr=said, check=True)
     return home
 
 
-def outcomes(folder: Path, *, trials: int, epochs: int, away_s: float) -> Iterator[Outcome]:
+def outcomes(folder: Path, *, trials: int, epochs: int, away_s: float, network: str) -> Iterator[Outcome]:
     """Each fault, and then the truth."""
     data = synthesize(folder / "regions", Phantom(patients=4, roi_px=128, tiny_share=0.0))
     text = SPACE.replace("ROOT", f'"{data}"').replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials))
-    (folder / "disturbed.yaml").write_text(text, encoding="utf-8")
+    (folder / "disturbed.yaml").write_text(text.replace("NETWORK", NETWORKS[network]), encoding="utf-8")
+    (folder / "slow.py").write_text(SLOW, encoding="utf-8")
     with fresh_stack() as stack:
         sweep, began = Disturbed(folder, stack, trials), time.monotonic()
-        embedded = undisturbed(sweep)
+        embedded = undisturbed(sweep, workers=4 if network == "light" else 2)
         yield Outcome("undisturbed, in an embedded home", [], {"s": time.monotonic() - began})
         began = time.monotonic()
         sweep.start()
@@ -275,10 +293,11 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--away", type=float, default=300.0)
+    parser.add_argument("--network", choices=NETWORKS, default="unet")
     given = parser.parse_args()
 
     def all_outcomes(folder: Path) -> Iterator[Outcome]:
-        return outcomes(folder, trials=given.trials, epochs=given.epochs, away_s=given.away)
+        return outcomes(folder, trials=given.trials, epochs=given.epochs, away_s=given.away, network=given.network)
 
     return int(bool(shown(all_outcomes)))
 
