@@ -19,12 +19,14 @@ def put(repository: Any, file: Path, folder: str) -> None:
     """Copy a file into a folder ("" is the top) of one of MLflow's repositories."""
     from mlflow.environment_variables import MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repo import verify_artifact_path
     from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
     direct: bool = MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD.get()  # type: ignore[no-untyped-call]
     if direct or not isinstance(repository, HttpArtifactRepository):
         repository.log_artifact(str(file), folder or None)
         return
+    verify_artifact_path(folder or None)  # type: ignore[no-untyped-call]
     with file.open("rb") as content:
         size_bytes = file.stat().st_size
         answer = _request(repository, "PUT", posixpath.join(folder, file.name), size_bytes, data=content)

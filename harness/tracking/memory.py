@@ -69,6 +69,8 @@ class MemoryTracker:
             self._get(run_id).datasets.setdefault((use.name, use.digest), use.context)
 
     def log_file(self, shelf: Shelf, file: Path, folder: str) -> None:
+        if folder and folder != posixpath.normpath(folder):
+            raise StoreDeclines(f"{folder!r} is not a clean path")  # as MLflow says
         self._files(shelf)[posixpath.join(folder, file.name)] = file.read_bytes()
 
     def stored_sha256(self, shelf: Shelf, path: str, *, size_bytes: int) -> str | None:

@@ -256,7 +256,8 @@ def _of_report(folder: Path, name: str, scratch: Path) -> Iterator[Sending]:
     """A report's files, its pages made whole in `scratch`."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         copied = file if file.suffix != ".html" else _whole(file, scratch / file.name)
-        yield Sending(copied, posixpath.join(name, _inside(file, folder)), f"{name}/{file.relative_to(folder)}")
+        place = f"{name}/{file.relative_to(folder).as_posix()}"
+        yield Sending(copied, posixpath.dirname(place), place)
 
 
 def _inside(file: Path, folder: Path) -> str:

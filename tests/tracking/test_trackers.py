@@ -11,7 +11,7 @@ from harness.files import sha256_file
 from harness.tracking.client import MlflowTracker
 from harness.tracking.memory import MemoryTracker
 from harness.tracking.store import Store
-from harness.tracking.tracker import DatasetUse, Point, Shelf, StoreDeclines, Tracker
+from harness.tracking.tracker import DatasetUse, Point, Shelf, StoreAway, StoreDeclines, Tracker
 from tests.tracking.served import Line
 
 pytestmark = pytest.mark.slow
@@ -113,6 +113,8 @@ def test_files_lie_in_their_folders(tracker: Tracker, run: str, tmp_path: Path) 
     for folder in ("", "figures", "figures"):
         tracker.log_file(shelf, file, folder)
     assert tracker.read(run).files == ("figures/result.json", "result.json")
+    with pytest.raises((StoreAway, StoreDeclines)):
+        tracker.log_file(shelf, file, "figures/")
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 3_000_000])
