@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations faults statistics test-stack test-stack-slice deps browser check install clean-venv
+.PHONY: help sweep test test-fast mutations faults statistics test-cluster test-stack test-stack-slice deps browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,8 @@ help:
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
 	@echo "make faults      kills at numbered steps and at random, signals, outages, on real sweeps (some 25 minutes)"
 	@echo "make statistics  intervals, boards, corrected winners and claims on simulated patients, a fresh seed (some 4 minutes)"
-	@echo "make test-stack  PostgreSQL, S3, MLflow and Ray on loopback: a sweep of 40 trials with faults (TIME)"
+	@echo "make test-cluster  the rest of the executors' suite on Ray and Slurm (some 3 minutes)"
+	@echo "make test-stack  PostgreSQL, S3, MLflow and Ray on loopback: a sweep of 40 trials with faults (some 17 minutes)"
 	@echo "make browser     Chromium, pdflatex, PostgreSQL where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make deps        known vulnerabilities of the versions in constraints.txt, asked of the package index (75: not reached)"
 	@echo "make check       ruff, mypy, import-linter"
@@ -24,7 +25,7 @@ sweep: $(INSTALLED)
 
 # A file of tests stays together, since its tests share what they made. Each process takes up to 2 GiB.
 test: $(INSTALLED)
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile -m "not cluster"
 
 test-fast: $(INSTALLED)
 	$(BIN)/pytest -m "not slow"
@@ -39,6 +40,10 @@ faults: $(INSTALLED)
 # Into build/statistics.json, line by line; an unfinished file is gone on with.
 statistics: $(INSTALLED)
 	$(BIN)/python benchmarks/statistics_check.py
+
+# What each executor shows of itself in `make test`, and the rest of the suite here.
+test-cluster: $(INSTALLED)
+	$(BIN)/pytest -m cluster tests/execute
 
 # A PostgreSQL outage of 5 minutes is part of it.
 test-stack: $(INSTALLED)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -48,9 +48,10 @@ def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     one.close()
 
 
-every = pytest.mark.parametrize("executor", KINDS, indirect=True, scope="module")
-beside = pytest.mark.parametrize("executor", BESIDE, indirect=True, scope="module")
-elsewhere = pytest.mark.parametrize("executor", ELSEWHERE, indirect=True, scope="module")
+def on(kinds: Sequence[str], *, apart: Sequence[str] = ELSEWHERE) -> pytest.MarkDecorator:
+    """Run a test on executors of these kinds; those in `apart` by `make test-cluster`."""
+    chosen = [pytest.param(kind, marks=[pytest.mark.cluster] if kind in apart else []) for kind in kinds]
+    return pytest.mark.parametrize("executor", chosen, indirect=True, scope="module")
 
 
 def job(root: Path, folder: Path, *, epochs: int = 2, seed: int = 1) -> Job:
@@ -98,7 +99,7 @@ def trainer(messages: list[Message]) -> psutil.Process:
     return psutil.Process(next(m.event["pid"] for m in messages if m.event["event"] == "started"))
 
 
-@every
+@on(KINDS, apart=())
 def test_a_job_tells_its_epochs_in_order_and_leaves_its_outputs(executor: Executor, root: Path, tmp_path: Path) -> None:
     """started, epoch 1, epoch 2, finished; and the slot is free again."""
     slots, todo = executor.slots, job(root, tmp_path / "a trial")
@@ -119,7 +120,7 @@ def test_a_job_tells_its_epochs_in_order_and_leaves_its_outputs(executor: Execut
     assert read_json(outputs / "result.json")["epochs_run"] == 2
 
 
-@every
+@on(KINDS)
 def test_the_same_spec_gives_the_same_weights_wherever_and_whenever_it_runs(
     executor: Executor, root: Path, tmp_path: Path, undisturbed: str
 ) -> None:
@@ -136,7 +137,7 @@ def test_the_same_spec_gives_the_same_weights_wherever_and_whenever_it_runs(
     assert weights(jobs[1]) != undisturbed
 
 
-@beside
+@on(BESIDE)
 def test_a_stopped_job_answers_and_its_worker_takes_the_next(executor: Executor, root: Path, tmp_path: Path) -> None:
     """Within seconds, in the middle of an epoch."""
     endless, short = job(root, tmp_path / "a", epochs=10_000), job(root, tmp_path / "b", epochs=1)
@@ -151,7 +152,7 @@ def test_a_stopped_job_answers_and_its_worker_takes_the_next(executor: Executor,
     assert collect(executor, is_end)[-1].event["state"] == "complete"
 
 
-@beside
+@on(BESIDE)
 def test_a_killed_worker_is_lost_its_slot_is_not(executor: Executor, root: Path, tmp_path: Path) -> None:
     """kill -9 is one `lost` message that names the signal; the next job gets a new process."""
     endless, short = job(root, tmp_path / "a", epochs=10_000), job(root, tmp_path / "b", epochs=1)
@@ -164,7 +165,7 @@ def test_a_killed_worker_is_lost_its_slot_is_not(executor: Executor, root: Path,
     assert collect(executor, is_end)[-1].event["state"] == "complete"
 
 
-@elsewhere
+@on(ELSEWHERE)
 def test_a_lost_node_costs_its_trial_the_epoch_it_was_in(
     executor: Executor, root: Path, tmp_path: Path, undisturbed: str
 ) -> None:
@@ -184,7 +185,7 @@ def test_a_lost_node_costs_its_trial_the_epoch_it_was_in(
     assert weights(second) == undisturbed
 
 
-@beside
+@on(BESIDE)
 def test_closing_leaves_no_process(executor: Executor, root: Path, tmp_path: Path) -> None:
     """Also in the middle of a job. (The last test of each executor.)"""
     executor.submit(job(root, tmp_path / "a", epochs=10_000))

@@ -60,6 +60,7 @@ except Refused as error:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_of_our_own_listens_on_this_machine_alone(tmp_path: Path) -> None:
     """With a token; a node that does not see the data is named before the first trial, as is an address that nobody
     answers at; and Ray's own words stay out of it."""

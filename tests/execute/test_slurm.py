@@ -42,6 +42,7 @@ def executor(tmp_path: Path) -> Iterator[SlurmExecutor]:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_lease_whose_time_is_up_hands_its_trial_on(executor: SlurmExecutor, root: Path, tmp_path: Path) -> None:
     """Slurm's warning (USR2) stops the trial between two batches; the next lease goes on, to the weights of an
     undisturbed run; and a lease with nothing to do ends: no allocation is held."""
@@ -91,6 +92,7 @@ time.sleep(600)
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_lease_whose_controller_is_gone_ends_by_itself(root: Path, tmp_path: Path) -> None:
     """kill -9 of the controller: its jobs outlive it, hear no beat any more, and go within their patience."""
     home = tmp_path / "home"
@@ -123,6 +125,7 @@ def test_a_lease_does_not_begin_twice_nor_for_another_controller(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_jobs_that_never_begin_end_the_sweep_in_one_line(root: Path, tmp_path: Path) -> None:
     """A setup that fails, as on a node without the home: three jobs are enough to know, and their output is named."""
     need = Resources(setup=("false",))
