@@ -33,6 +33,7 @@ from harness.files import safe_name
 NODE_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 10.0
+WORKER_TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -66,6 +67,7 @@ class RayExecutor(Executor):
         lease_s: float = LEASE_S,
     ) -> None:
         self._ray = _connected()
+        _await_workers(self._ray)
         self._lease_s, self._logs = lease_s, logs
         gpus = gpus_of_a_slot(self._ray.cluster_resources(), device, need)
         self.place = Workplace(stores, "cuda:0" if gpus else "cpu")
@@ -239,6 +241,13 @@ def _connected() -> Any:
             where = address or "this machine"
             raise Refused(f"no Ray cluster at {where}: {first.strip()[:200]}{hint}") from None
     return ray
+
+
+def _await_workers(ray: Any) -> None:
+    """A head without room for work is waited for: its workers may still be starting."""
+    deadline = time.monotonic() + WORKER_TIMEOUT_S
+    while not ray.cluster_resources().get("CPU") and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 def _refuse_nobody(address: str) -> None:
