@@ -36,7 +36,7 @@ FROM python AS running
 RUN groupadd --gid 10001 harness && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp harness
 # Where another uid is chosen, it has no entry in /etc/passwd: libraries then ask these.
 ENV PATH=/opt/harness/bin:$PATH HOME=/tmp USER=harness GIT_PYTHON_REFRESH=quiet
-WORKDIR /work
+WORKDIR /sweeps
 
 FROM running AS services
 COPY --from=building-services /opt/harness /opt/harness

@@ -105,15 +105,15 @@ def _problems(entry: dict[str, Any]) -> Iterator[str]:
 
 def weigh(audit: Audit, accepted: Sequence[Accepted], today: date) -> tuple[str, ...]:
     """One line for each thing to do."""
-    todo = [f"open: {finding}" for finding in audit.findings if not any(one.covers(finding) for one in accepted)]
+    unsettled = [f"open: {finding}" for finding in audit.findings if not any(one.covers(finding) for one in accepted)]
     for one in accepted:
         if one.look_again < today:
-            todo.append(f"look again at {one.id} of {one.package}: accepted until {one.look_again}")
+            unsettled.append(f"look again at {one.id} of {one.package}: accepted until {one.look_again}")
         # Of a package that could not be looked up, nobody knows whether it still has the hole.
         known = canonical(one.package) not in {canonical(name) for name, _ in audit.unknown}
         if known and not any(one.covers(finding) for finding in audit.findings):
-            todo.append(f"remove {one.id} of {one.package}: no finding matches it any more")
-    return tuple(todo)
+            unsettled.append(f"remove {one.id} of {one.package}: no finding matches it any more")
+    return tuple(unsettled)
 
 
 def main(audit_file: Path, accepted_file: Path, today: date) -> int:
@@ -127,14 +127,14 @@ def main(audit_file: Path, accepted_file: Path, today: date) -> int:
     if audit is None:
         _say("the vulnerability service could not be reached: nothing is known about any package")
         return UNKNOWN
-    todo = weigh(audit, accepted, today)
-    _say(*todo)
+    unsettled = weigh(audit, accepted, today)
+    _say(*unsettled)
     if audit.unknown:
         name, reason = audit.unknown[0]
         _say(f"{len(audit.unknown)} of {audit.packages} packages could not be looked up, {name} first: {reason}")
     else:
         _say(f"{audit.packages} packages looked up, {len(audit.findings)} findings, {len(accepted)} accepted")
-    if todo:
+    if unsettled:
         return TO_DO
     return UNKNOWN if audit.unknown or not audit.packages else NOTHING_OPEN
 

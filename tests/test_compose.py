@@ -176,8 +176,8 @@ def test_trials_see_the_same_files_on_every_node(services: dict[str, Any]) -> No
     def seen(name: str) -> set[str]:
         return {volume["target"] for volume in services[name]["volumes"]}
 
-    assert all(seen(name) == {"/runs", "/work/data"} for name in RAY)
-    assert seen("harness") > {"/runs", "/work/data"}
+    assert all(seen(name) == {"/runs", "/sweeps/data"} for name in RAY)
+    assert seen("harness") > {"/runs", "/sweeps/data"}
     assert services["harness"]["environment"]["HARNESS_HOME"] == "/runs"
     assert {services[name]["build"]["target"] for name in (*RAY, "harness")} == {"cpu", "cuda"}
     assert re.search(r"^FROM cpu AS cuda$", DOCKERFILE, re.MULTILINE)
@@ -205,7 +205,7 @@ def test_the_server_asks_who_is_there(services: dict[str, Any]) -> None:
     """By names of its own only, with a login, for people who may read and change what is theirs."""
     environment = services["mlflow"]["environment"]
     assert "*" not in environment["MLFLOW_SERVER_ALLOWED_HOSTS"]
-    assert environment["MLFLOW_AUTH_CONFIG_PATH"] == "/work/mlflow-users.ini"
+    assert environment["MLFLOW_AUTH_CONFIG_PATH"] == "/sweeps/mlflow-users.ini"
     assert "default_permission = READ\n" in (ROOT / "deploy/mlflow-users.ini").read_text()
 
 

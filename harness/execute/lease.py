@@ -63,10 +63,10 @@ def serve_lease(terms: Terms) -> str:
         said.put({"event": "left", "why": str(error), "refused": True, "read": 0})
         return str(error)
     with _warned() as warning:
-        lease = _Lease(terms, mailbox, Box(mailbox.todo), said, seat, Pulse(terms.controller))
+        lease = _Lease(terms, mailbox, Box(mailbox.orders), said, seat, Pulse(terms.controller))
         why = lease.to_end(warning)
     seat.close()
-    said.put({"event": "left", "why": why, "refused": False, "read": lease.todo.last})
+    said.put({"event": "left", "why": why, "refused": False, "read": lease.orders.last})
     return why
 
 
@@ -90,7 +90,7 @@ def _warned() -> Iterator[_Warning]:
 class _Lease:
     terms: Terms
     mailbox: Mailbox
-    todo: Box
+    orders: Box
     said: Box
     seat: Seat
     controller: Pulse
@@ -103,7 +103,7 @@ class _Lease:
         began = time.monotonic()
         self._beat()
         while True:
-            for word in self.todo.take():
+            for word in self.orders.take():
                 if word["word"] == "close":
                     return "told to close"
                 self._obey(word["word"], job_of(word["job"]))

@@ -67,9 +67,9 @@ class Mailbox:
     path: Path
 
     @property
-    def todo(self) -> Path:
+    def orders(self) -> Path:
         """Words of the controller."""
-        return self.path / "todo"
+        return self.path / "orders"
 
     @property
     def said(self) -> Path:

@@ -52,7 +52,7 @@ class _Lease:
 
     submitted: Any  # submitit.Job
     mailbox: Mailbox
-    todo: Box
+    orders: Box
     said: Box
     pulse: Pulse
     job: Job | None = None
@@ -136,12 +136,12 @@ class SlurmExecutor(Executor):
             self._pending.append(Message(job, stopped()))
         for lease in self._leases:
             if lease.job == job:
-                lease.todo.put({"word": "stop", "job": job_words(job)})
+                lease.orders.put({"word": "stop", "job": job_words(job)})
 
     def close(self) -> None:
         for lease in list(self._leases):
             if lease.began:
-                lease.todo.put({"word": "close", "job": None})
+                lease.orders.put({"word": "close", "job": None})
             else:
                 lease.submitted.cancel(check=False)
                 self._forget(lease)
@@ -167,12 +167,12 @@ class SlurmExecutor(Executor):
         for lease in self._leases:
             if lease.job is None and self._waiting:
                 lease.job = self._waiting.popleft()
-                lease.given = lease.todo.put({"word": "do", "job": job_words(lease.job)})
+                lease.given = lease.orders.put({"word": "do", "job": job_words(lease.job)})
         for _ in range(min(len(self._waiting), self.slots - len(self._leases))):
             lease = self._new_lease()
             self._leases.append(lease)
             lease.job = self._waiting.popleft()
-            lease.given = lease.todo.put({"word": "do", "job": job_words(lease.job)})
+            lease.given = lease.orders.put({"word": "do", "job": job_words(lease.job)})
 
     def _new_lease(self) -> _Lease:
         self._made += 1
@@ -183,7 +183,7 @@ class SlurmExecutor(Executor):
             self._idle_s, self._lease_s,
         )  # fmt: skip
         submitted = self._submitter.submit(serve_lease, terms)
-        return _Lease(submitted, mailbox, Box(mailbox.todo), Box(mailbox.said), Pulse(mailbox.beat))
+        return _Lease(submitted, mailbox, Box(mailbox.orders), Box(mailbox.said), Pulse(mailbox.beat))
 
     def _heard(self, lease: _Lease) -> list[Message]:
         """The lease's news; one that is over leaves the list, and what it held is handed out again."""

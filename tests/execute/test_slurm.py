@@ -205,4 +205,4 @@ def test_what_a_lease_asks_of_slurm(tmp_path: Path) -> None:
                  "--job-name=harness-unicorn", "--signal=USR2@90", "--no-requeue", "--nodes=1"):  # fmt: skip
         assert f"#SBATCH {line}" in script
     assert "module load cuda" in script
-    assert Mailbox(tmp_path).todo == tmp_path / "todo"
+    assert Mailbox(tmp_path).orders == tmp_path / "orders"
