@@ -125,8 +125,9 @@ def _shown(patients: Collection[str]) -> str:
 
 
 def _sizes(patients: int, validation: float, test: float) -> dict[str, int]:
-    validating = max(1, round(patients * validation))
     testing = max(1, round(patients * test)) if test > 0 else 0
+    # Of three patients half is two, and one is for testing: somebody has to be trained on.
+    validating = max(1, min(round(patients * validation), patients - testing - 1))
     training = patients - validating - testing
     if training < 1:
         wanted = f"validation {validation:g}" + (f" and test {test:g}" if test else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.config.spec import Split
@@ -21,13 +21,15 @@ PATIENTS = st.dictionaries(
 
 
 @settings(deadline=None, max_examples=40)  # 5 ms a split, but cores are shared
+@example({"A": frozenset(), "B": frozenset(), "C": frozenset()}, 0.5, 0.1, 0)  # rounded, nobody would train
 @given(PATIENTS, st.floats(0, 0.5), st.sampled_from([0.0, 0.1]), st.integers(0, 2**63 - 1))
 def test_every_patient_has_exactly_one_role(presence, validation: float, test: float, seed: int) -> None:
-    """Also when shares round to nobody: at least one patient trains and one validates."""
+    """Also when shares round to nobody, or to everybody: at least one patient trains and one validates."""
     split = make_split(presence, validation=validation, test=test, seed=seed)
     assert sorted([*split.train, *split.validation, *split.test]) == sorted(presence)
     assert split.train
-    assert len(split.validation) == max(1, round(len(presence) * validation))
+    left = len(presence) - len(split.test)
+    assert len(split.validation) == max(1, min(round(len(presence) * validation), left - 1))
     assert bool(split.test) == (test > 0)
 
 
