@@ -1,0 +1,1 @@
+"""Measurements that docs quote, each a command of its own; `bench/` has those of `make bench`."""
