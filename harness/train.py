@@ -28,6 +28,7 @@ from harness.checkpoint import (
     rng_states,
     snapshot,
 )
+from harness.config.pause import Pause
 from harness.config.spec import TrainSpec, TrialSpec
 from harness.data.patches import PatchStore, class_counts
 from harness.epoch import NotFinite, OnStep, Trained, train_epoch
@@ -51,6 +52,10 @@ ALSO_LOGGED = ("val/non_homogeneous/iou", "val/non_homogeneous/dice", "val/non_h
 
 class Stopped(Exception):
     """`should_stop()` said so; the running epoch is dropped, the last checkpoint stands."""
+
+
+class Paused(Exception):
+    """The trial is where it was to pause; its last checkpoint is of that epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,14 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     should_stop: Callable[[], bool],
     resume_from: Checkpoint | None = None,
+    pause: Pause | None = None,
     on_step: OnStep | None = None,
 ) -> FitResult:
     """Train `model` (from `initial_model`) and return its best epoch by `spec.objective`.
 
     Every epoch ends with `on_epoch`, then `save`. NotFinite when a loss is not; Stopped when asked to (polled per
-    batch); BadInput when the objective is n/a in every epoch. `on_step` sees every batch, and may raise.
+    batch); Paused after an epoch at or beyond `pause`, unless the training is over with it; BadInput when the
+    objective is n/a in every epoch. `on_step` sees every batch, and may raise.
     """
     train = spec.train
     if device.type == "cuda":
@@ -143,6 +150,9 @@ def fit(
         poll=poll,
     )
     while not finished(progress, train):
+        samples, seconds = progress.epoch * len(data.training_indices), sum(progress.seconds)
+        if pause is not None and pause.is_reached(epochs=progress.epoch, samples=samples, seconds=seconds):
+            raise Paused
         began = time.perf_counter()
         epoch = progress.epoch + 1
         lr = float(optimizer.param_groups[0]["lr"])

@@ -9,11 +9,8 @@ import pytest
 import torch
 
 from harness.checkpoint import CheckpointUnreadable, load_checkpoint
-from harness.train import (
-    EpochReport,
-    Stopped,
-    initial_model,
-)
+from harness.config.pause import Pause
+from harness.train import EpochReport, Paused, Stopped, initial_model
 from tests.toy import toy_spec, write_cohort
 from tests.training import sha_of, tiny_net, trained
 
@@ -68,6 +65,27 @@ def test_interrupted_after_any_epoch_ends_the_same(root: Path, tmp_path: Path, r
         ]
         assert resumed.evaluation.predictions.keys() == whole.evaluation.predictions.keys()
     assert recipe != "plateau" or whole.progress.lr_cuts > 0
+
+
+@pytest.mark.parametrize(
+    ("pause", "epochs"), [(Pause("epochs", 2), 2), (Pause("samples", 1), 1), (Pause("seconds", 1e-9), 1)]
+)
+def test_a_trial_pauses_after_a_whole_epoch_and_goes_on_to_the_same_end(
+    root: Path, tmp_path: Path, pause: Pause, epochs: int
+) -> None:
+    """At its first epoch at or beyond the pause; told to pause there again, it trains nothing."""
+    spec = toy_spec(root, epochs=3, stop_patience=None)
+    whole, seen = trained(spec, tmp_path / "whole.pt"), []
+    with pytest.raises(Paused):
+        trained(spec, tmp_path / "part.pt", reports=seen, pause=pause)
+    assert [report.epoch for report in seen] == list(range(1, epochs + 1))
+    part = load_checkpoint(tmp_path / "part.pt", fingerprint=spec.fingerprint)
+    with pytest.raises(Paused):
+        trained(spec, tmp_path / "part.pt", reports=seen, resume_from=part, pause=pause)
+    assert len(seen) == epochs
+    resumed = trained(spec, tmp_path / "rest.pt", reports=seen, resume_from=part, pause=Pause("epochs", 3))
+    assert [report.epoch for report in seen] == [1, 2, 3]
+    assert sha_of(resumed.weights) == sha_of(whole.weights)
 
 
 def test_last_weights_are_exact_too(root: Path, tmp_path: Path) -> None:

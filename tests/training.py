@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from harness.checkpoint import Checkpoint, Weights, save_checkpoint
+from harness.config.pause import Pause
 from harness.config.spec import TrialSpec
 from harness.data.cohort import read_cohort
 from harness.data.patches import open_store, patches_of, validation_cut
@@ -53,6 +54,7 @@ def trained(
     reports: list[EpochReport] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     resume_from: Checkpoint | None = None,
+    pause: Pause | None = None,
     model: nn.Module | None = None,
 ) -> FitResult:
     return fit(
@@ -64,6 +66,7 @@ def trained(
         on_epoch=(reports if reports is not None else []).append,
         should_stop=should_stop,
         resume_from=resume_from,
+        pause=pause,
     )
 
 

@@ -257,7 +257,7 @@ def _outside(parameter: Parameter, value: Any) -> str | None:
 
 
 def _check_space(space: SearchSpace) -> Iterator[Mistake]:
-    if space.prune.type != "none" and space.prune.min_epochs > space.train.epochs:
+    if space.prune.type != "none" and space.prune.unit == "epochs" and space.prune.min_epochs > space.train.epochs:
         yield (
             ("prune", "min_epochs"),
             f"{space.prune.min_epochs} is more than train.epochs, {space.train.epochs}",

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from harness.config.base import Frozen
 from harness.config.durations import Duration
 from harness.config.imported import ImportedPart, without_places
 from harness.config.labels import BUILTIN, LabelMap
+from harness.config.pause import Pause, Unit
 from harness.config.resources import Resources
 from harness.config.rules import Rule, parse_rule
 from harness.config.spec import KeptEpochs, Objective, TrainSpec
@@ -146,11 +154,34 @@ class Budget(Frozen):
 
 
 class Prune(Frozen):
-    """Which Optuna pruner ends hopeless trials early."""
+    """How hopeless trials end early: `rungs` pauses trials and continues the best (harness/sweep/rungs.py); the other
+    types are Optuna's pruners, which stop a trial for good while it runs.
+    """
 
-    type: Literal["hyperband", "halving", "median", "none"] = "none"
+    type: Literal["rungs", "hyperband", "halving", "median", "none"] = "none"
     min_epochs: Annotated[int, Field(ge=1)] = 3
     eta: Annotated[int, Field(ge=2)] = 3
+    unit: Unit = "epochs"  # in which rungs are counted; training patches and seconds level out epochs of unlike length
+    min: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # the first rung, where `unit` is not epochs
+
+    @model_validator(mode="after")
+    def _first_rung_is_given(self) -> Prune:
+        if self.unit != "epochs" and self.type != "rungs":
+            raise ValueError(f"`unit: {self.unit}` belongs to `type: rungs`")
+        if (self.unit != "epochs") != (self.min is not None):
+            raise ValueError("`min` is the first rung in samples or seconds, and goes with that `unit`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a unit where rungs are epochs: a sweep keeps the generation it had before there were units."""
+        dumped: dict[str, Any] = dump(self)
+        return {name: value for name, value in dumped.items() if self.unit != "epochs" or name not in ("unit", "min")}
+
+    def rung(self, number: int) -> Pause:
+        """Where the trials pause that go on to rung 0, 1, ...: the first one times `eta` each time."""
+        first = self.min_epochs if self.min is None else self.min
+        return Pause(self.unit, first * self.eta**number)
 
 
 DEFAULT_SEEDS = (101, 102, 103)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from harness.config.pause import Pause
+
 # An event of a trial (see harness.trial.run), or one of these:
 #   {"event": "lost", "message": ..., "cause": ...}  the worker died or fell silent; nothing more comes of this job;
 #                                           the cause is `out_of_memory` where the kernel ended it for that, `evicted`
@@ -32,6 +34,7 @@ class Job:
     attempt: int = 0
     task: Literal["train", "export", "fetch", "try", "sketch"] = "train"
     weights: tuple[str, str] | None = None  # of a fetch: encoder, and which of the hub's weights
+    pause: Pause | None = None  # of a training: where it ends if the trial is not over by then
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.config.pause import Pause
 from harness.execute.base import Job
 from harness.files import read_json, write_json
 
@@ -94,5 +95,11 @@ def job_words(job: Job) -> dict[str, Any]:
 
 def job_of(words: dict[str, Any]) -> Job:
     """The same job again."""
-    weights = words["weights"]
-    return Job(Path(words["folder"]), words["attempt"], words["task"], tuple(weights) if weights is not None else None)
+    weights, pause = words["weights"], words["pause"]
+    return Job(
+        Path(words["folder"]),
+        words["attempt"],
+        words["task"],
+        tuple(weights) if weights is not None else None,
+        Pause(**pause) if pause is not None else None,
+    )

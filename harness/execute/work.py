@@ -48,7 +48,15 @@ def do_job(job: Job, place: Workplace, emit: Callable[[Event], None], should_sto
         return
     from harness.trial.run import run_trial
 
-    run_trial(folder, job.attempt, stores=place.stores, device=place.device, emit=emit, should_stop=should_stop)
+    run_trial(
+        folder,
+        job.attempt,
+        stores=place.stores,
+        device=place.device,
+        emit=emit,
+        should_stop=should_stop,
+        pause=job.pause,
+    )
 
 
 def _fetch(encoder: str, weights: str) -> str | None:

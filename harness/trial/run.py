@@ -18,6 +18,7 @@ import cv2
 import torch
 
 from harness.checkpoint import Checkpoint, CheckpointUnreadable, load_checkpoint, save_checkpoint
+from harness.config.pause import Pause
 from harness.config.spec import TrialSpec
 from harness.data.cohort import read_cohort
 from harness.data.patches import non_homogeneous, open_store, patches_of, validation_cut
@@ -27,7 +28,7 @@ from harness.errors import BadInput, HarnessError, NoSpace, Refused
 from harness.files import is_disk_full, write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
-from harness.train import EpochReport, Stopped, TrialData, fit, initial_model
+from harness.train import EpochReport, Paused, Stopped, TrialData, fit, initial_model
 from harness.trial.environment import system_metrics
 from harness.trial.folder import Attempt, TrialFolder
 from harness.trial.outputs import PatchFacts, write_outputs
@@ -50,8 +51,9 @@ def run_trial(
     device: str,
     emit: Callable[[Event], None],
     should_stop: Callable[[], bool],
+    pause: Pause | None = None,
 ) -> None:
-    """Train the folder's spec as attempt `number`, on `device` ("cpu", "cuda:0", "mps").
+    """Train the folder's spec as attempt `number`, on `device` ("cpu", "cuda:0", "mps"), to its end or to `pause`.
 
     Continues from the newest readable checkpoint of an earlier attempt. Events (`started`, `epoch`,
     `finished`) go to the attempt's file and to `emit`; every end, good or bad, is one `finished` event, except
@@ -66,7 +68,9 @@ def run_trial(
         emit(event)
 
     try:
-        _train(folder, attempt, stores, torch.device(device), record, should_stop)
+        _train(folder, attempt, stores, torch.device(device), record, should_stop, pause)
+    except Paused:
+        record({"event": "finished", "state": "paused", "cause": None, "message": None})
     except Stopped:
         record({"event": "finished", "state": "stopped", "cause": None, "message": None})
     except Exception as error:
@@ -145,6 +149,7 @@ def _train(
     device: torch.device,
     record: Callable[[Event], None],
     should_stop: Callable[[], bool],
+    pause: Pause | None,
 ) -> None:
     began = time.perf_counter()
     settle(device)
@@ -185,6 +190,7 @@ def _train(
         on_epoch=on_epoch,
         should_stop=should_stop,
         resume_from=resumed,
+        pause=pause,
     )
     earlier = sum(resumed.progress.seconds) if resumed else 0.0
     write_outputs(

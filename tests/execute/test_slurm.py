@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.config.pause import Pause
 from harness.config.resources import Resources
 from harness.errors import Refused
 from harness.execute.base import Job
@@ -146,7 +147,7 @@ def test_words_arrive_once_in_order_and_jobs_are_what_they_were(tmp_path: Path) 
     """Also those of side jobs; what is being written aside is no word yet."""
     sender, receiver = Box(tmp_path / "box"), Box(tmp_path / "box")
     jobs = [
-        Job(tmp_path / "a b", 3),
+        Job(tmp_path / "a b", 3, pause=Pause("samples", 2500.0)),
         Job(tmp_path, task="fetch", weights=("resnet18", "imagenet")),
         Job(tmp_path, 0, "sketch"),
     ]
