@@ -11,14 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.config.labels import BUILTIN, UNDEFINED, LabelMap
-from harness.data.check import KINDS, Checked, Defect
-from harness.data.relations import notice_lines
 from harness.files import size_text
 from harness.models.table import PACKAGED, PACKAGED_WEIGHTS, architectures, encoders
 from harness.report.wording import duration_text, plural
-from harness.sweep.changes import plan_lines
 
 if TYPE_CHECKING:
+    from harness.data.check import Checked, Defect
     from harness.report.queries import Sweep
 
 SHOWN_NOTICES = 3  # pairs that TIGER has by the hundred: a tissue-cells region on a tissue-bcss one
@@ -28,6 +26,8 @@ STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
     """The plan as a table per question."""
+    from harness.sweep.changes import plan_lines  # with OpenCV behind it: .2 s that `harness status` need not spend
+
     columns = ("combinations", "trials", "done", "replicates")
     strata = text_table("stratum", *columns, numbers=4)
     for row in document["strata"]:
@@ -204,6 +204,8 @@ def _defect_row(defect: Defect) -> dict[str, Any]:
 
 def check_text(checked: Checked, split_problems: Sequence[str], without_role: Sequence[str]) -> str:
     """Every defect, or that there are none; notices by kind, with the first of each."""
+    from harness.data.relations import notice_lines
+
     lines = [*split_problems, *_defect_lines(checked.defects)]
     for kind in dict.fromkeys(notice.kind for notice in checked.notices):
         found = [notice for notice in checked.notices if notice.kind == kind]
@@ -221,6 +223,8 @@ def check_text(checked: Checked, split_problems: Sequence[str], without_role: Se
 
 def _defect_lines(defects: Sequence[Defect]) -> list[str]:
     """One line each; many of one kind follow a heading that says once what they have in common."""
+    from harness.data.check import KINDS
+
     lines = []
     for kind in dict.fromkeys(defect.kind for defect in defects):
         found = [defect for defect in defects if defect.kind == kind]

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
 
 from harness.inference.ratios import Array, Ratios
 
@@ -122,9 +121,13 @@ def with_own(spread: Spread, own: Array, degrees: float) -> Spread:
 
 def normal_of(t_values: Array, degrees: float | Array) -> Array:
     """The normal deviates with the tail probabilities that Student's t gives these values."""
+    from scipy.special import ndtri, stdtr  # .2 s that `harness status` need not spend
+
     return -np.asarray(ndtri(stdtr(degrees, -np.abs(t_values))), dtype=np.float64)
 
 
 def quantile(degrees: float, level: float = LEVEL) -> float:
     """Two-sided quantile of Student's t."""
+    from scipy.special import stdtrit
+
     return float(stdtrit(degrees, 0.5 + level / 2))

@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtri, ndtr, stdtrit
 
 from harness.inference.intervals import MIN_PATIENTS, Interval, Spread, mean_over_seeds, normal_of
 
@@ -65,6 +64,8 @@ def verdict(differences: Sequence[Spread], margin: float) -> Verdict:
 
 
 def _look(differences: Sequence[Spread], margin: float) -> Verdict:
+    from scipy.special import ndtr, stdtrit  # .2 s that `harness status` need not spend
+
     seeds, mean = len(differences), mean_over_seeds(differences)
     over_patients, over_seeds = float(mean.deviations @ mean.deviations), float(mean.own @ mean.own)
     total = over_patients + over_seeds
@@ -111,6 +112,8 @@ def _boundary(seeds: int, over_patients: float, of_one_seed: float) -> float:
 
     Few seeds may lie close by luck; their variance is taken at its upper limit.
     """
+    from scipy.special import chdtri
+
     most = of_one_seed * (seeds - 1) / float(chdtri(seeds - 1, UPPER))
     with np.errstate(divide="ignore"):
         octave = np.log2(over_patients) - np.log2(most) if over_patients or most else OCTAVES

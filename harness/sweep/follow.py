@@ -69,6 +69,11 @@ class TrialSeen:
         return sum(attempt.seconds for attempt in self.attempts.values())
 
     @property
+    def epochs_trained(self) -> int:
+        """Over all attempts."""
+        return sum(attempt.epochs_trained for attempt in self.attempts.values())
+
+    @property
     def latest(self) -> AttemptSeen | None:
         """The attempt that started last."""
         return self.attempts[max(self.attempts)] if self.attempts else None

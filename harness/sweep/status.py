@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config.cells import combinations, open_ranges, strata_of
 from harness.config.space import SearchSpace
 from harness.files import read_json
-from harness.sweep.claiming import Claims
 from harness.sweep.follow import Follower, TrialSeen
 from harness.sweep.forecast import Forecast, Pace, forecast
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 from harness.sweep.ledger import Record
 from harness.sweep.lock import holder_of
-from harness.sweep.replication import search_runs, wanted_of
 from harness.sweep.titles import Titles
 from harness.tracking.store import tracking_store
+
+if TYPE_CHECKING:
+    from harness.sweep.claiming import Claims
 
 STATES = ("complete", "pruned", "failed", "running", "waiting")
 
@@ -55,6 +56,8 @@ class Status:
 
     @cached_property
     def _claims(self) -> Claims:
+        from harness.sweep.claiming import Claims
+
         patients = self.generation.read_space()["data"]["split"]["validation"] if self._space.claims else ()
         return Claims(self._space, self.generation, patients=len(patients), chooses=False)
 
@@ -72,17 +75,19 @@ class Status:
         holder = holder_of(self._sweep)
         alive = holder is not None and holder.alive
         trials = [_Trial(seen, _state(seen.record, alive)) for seen in self._follower.look().values()]
+        members = self._by_stratum(trials)
+        wanted = self._wanted(members)
         own = [trial for trial in trials if trial.record.adopted_from is None]  # the others were paid for elsewhere
         running = [trial for trial in trials if trial.state == "running"]
         slots = self._slots(running) if alive else None
-        foreseen = self._forecast(trials, running, slots) if slots is not None else None
+        foreseen = self._forecast(members, wanted, running, slots) if slots is not None else None
         return {
             "schema": "harness.status/1",
             "name": self._sweep.name,
             "generation": self.generation.number,
             "holder": holder.pid if holder is not None and alive else None,
             "objective": self._space.objective.model_dump(),
-            "strata": [self._stratum(name, trials, foreseen) for name in self._names(trials)],
+            "strata": [self._stratum(name, members[name], wanted[name], foreseen) for name in members],
             "running": [self._running(trial) for trial in running],
             "slots": slots,
             "data_wait_share": _data_wait(trial.seen for trial in own),
@@ -90,39 +95,53 @@ class Status:
             "forecast": None
             if foreseen is None
             else {"ended": sum(foreseen.ended.values()), "wall_left_s": self._wall_left_s(), "basis": foreseen.basis},
-            "epochs_trained": sum(seen.epochs_trained for trial in own for seen in trial.seen.attempts.values()),
+            "epochs_trained": sum(trial.seen.epochs_trained for trial in own),
             "store": tracking_store(self.home.path, os.environ).printable,
             "report": self._report(),
         }
 
-    def _names(self, trials: Sequence[_Trial]) -> list[str]:
-        return list(dict.fromkeys((*self._possible, *(trial.record.stratum for trial in trials))))
+    def _by_stratum(self, trials: Iterable[_Trial]) -> dict[str, list[_Trial]]:
+        """{stratum: its trials}, in the order of the space, the empty ones too."""
+        members: dict[str, list[_Trial]] = {name: [] for name in self._possible}
+        for trial in trials:
+            members.setdefault(trial.record.stratum, []).append(trial)
+        return members
 
-    def _stratum(self, name: str, trials: Sequence[_Trial], foreseen: Forecast | None) -> dict[str, Any]:
-        members = [trial for trial in trials if trial.record.stratum == name]
+    def _stratum(self, name: str, members: Sequence[_Trial], wanted: int, foreseen: Forecast | None) -> dict[str, Any]:
         counts = Counter(trial.state for trial in members)
         return {
             "name": name,
             **{state: counts[state] for state in STATES},
-            "wanted": self._wanted(name, trials),
+            "wanted": wanted,
             "best": self._best(members),
             "ended_within_budget": None if foreseen is None else foreseen.ended[name],
         }
 
-    def _wanted(self, name: str, trials: Sequence[_Trial]) -> int:
-        """The budget of a stratum, or all its combinations if those are fewer, or what it has; and its replicates."""
-        possible = self._possible.get(name)
-        budget = self._space.budget.trials
-        records = {trial.record.uid: trial.record for trial in trials}
-        searched = [record for record in search_runs(records.values()) if record.stratum == name]
-        wanted = max(len(searched), budget if possible is None else min(budget, possible))
-        over = len(searched) >= wanted and all(record.is_final for record in searched)
-        return wanted + wanted_of(self._space, name, records, self._claims, over=over)
+    def _wanted(self, members: Mapping[str, Sequence[_Trial]]) -> dict[str, int]:
+        """The budget of each stratum, or its combinations if those are fewer, or what it has; and its replicates."""
+        wanted, over = {}, {}
+        for name, trials in members.items():
+            possible, budget = self._possible.get(name), self._space.budget.trials
+            searched = [trial.record for trial in trials if trial.record.replicate_of is None]
+            wanted[name] = max(len(searched), budget if possible is None else min(budget, possible))
+            over[name] = len(searched) >= wanted[name] and all(record.is_final for record in searched)
+        if self._space.replicate is None and not self._space.claims:
+            return wanted
+        from harness.sweep.replication import wanted_of  # numpy: .1 s that most need not spend
+
+        records = {trial.record.uid: trial.record for trials in members.values() for trial in trials}
+        return {
+            name: count + wanted_of(self._space, name, records, self._claims, over=over[name])
+            for name, count in wanted.items()
+        }
 
     def _best(self, members: Sequence[_Trial]) -> dict[str, Any] | None:
         best: Record | None = None
-        for record in search_runs(trial.record for trial in members if trial.state == "complete"):
-            if record.value is not None and self._space.objective.better(record.value, best.value if best else None):
+        for trial in members:
+            record = trial.record
+            if trial.state != "complete" or record.replicate_of is not None or record.value is None:
+                continue
+            if self._space.objective.better(record.value, best.value if best else None):
                 best = record
         if best is None:
             return None
@@ -159,17 +178,21 @@ class Status:
         return None if limit_s is None else round(max(limit_s - self.generation.wall_s(), 0.0), 1)
 
     def _forecast(
-        self, trials: Sequence[_Trial], running: Sequence[_Trial], slots: Mapping[str, Any]
+        self,
+        members: Mapping[str, Sequence[_Trial]],
+        wanted: Mapping[str, int],
+        running: Sequence[_Trial],
+        slots: Mapping[str, Any],
     ) -> Forecast | None:
-        paces = {}
-        for name in self._names(trials):
-            members = [trial for trial in trials if trial.record.stratum == name]
-            paces[name] = Pace(
-                self._wanted(name, trials),
-                sum(trial.record.is_final for trial in members),
-                [trial.seen.seconds for trial in members if trial.state == "complete"],
-                [trial.seen.seconds for trial in members if trial.state == "pruned"],
+        paces = {
+            name: Pace(
+                wanted[name],
+                sum(trial.record.is_final for trial in trials),
+                [trial.seen.seconds for trial in trials if trial.state == "complete"],
+                [trial.seen.seconds for trial in trials if trial.state == "pruned"],
             )
+            for name, trials in members.items()
+        }
         so_far = [(trial.record.stratum, _elapsed(trial.seen)) for trial in running]
         total = max(slots["total"] or 0, len(running), 1)
         return forecast(paces, so_far, slots=total, limit_s=self._wall_left_s(), guess_s=_guess_s(running))
