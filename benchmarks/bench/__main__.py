@@ -40,7 +40,6 @@ def main(arguments: Sequence[str] | None = None, *, package: str = PACKAGE, page
     if given.list:
         print("\n".join(listed(entry, given.folder) for entry in wanted))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for entry in wanted:
             if given.again:
@@ -76,4 +75,5 @@ def write_table(known: Sequence[Entry], folder: Path, page: Path) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

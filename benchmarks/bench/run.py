@@ -53,11 +53,13 @@ def measure(entry: Entry, side: str, repeat: int, *, log: Path) -> Result:
     log.parent.mkdir(parents=True, exist_ok=True)
     began, date, load = time.perf_counter(), now(), os.getloadavg()[0]
     command = [sys.executable, "-m", "benchmarks.bench.side", entry.module, side]
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
+    with (
+        log.open("ab") as stream,
+        subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=stream, start_new_session=True,
-        )  # fmt: skip
+        ) as process,
+    ):  # fmt: skip
         try:
             said, _ = process.communicate(timeout=entry.row.timeout_s)
             figures, failed = _answer(said, process.returncode)
@@ -66,7 +68,6 @@ def measure(entry: Entry, side: str, repeat: int, *, log: Path) -> Result:
         finally:  # its children, too, whatever ended it
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     return Result(
         side=side, repeat=repeat, figures=figures, failed=failed, wall_s=round(time.perf_counter() - began, 3),
         date=date, commit=commit(), machine=machine(), load=round(load, 2),

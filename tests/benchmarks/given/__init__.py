@@ -1,0 +1,1 @@
+"""Rows for the tests of the bench runner."""
