@@ -28,10 +28,11 @@ from harness.errors import BadInput, HarnessError, NoSpace, Refused
 from harness.files import is_disk_full, write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
-from harness.train import EpochReport, Paused, Stopped, TrialData, fit, initial_model
+from harness.train import EpochReport, Paused, Stopped, TrialData, fit
 from harness.trial.environment import system_metrics
 from harness.trial.folder import Attempt, TrialFolder
 from harness.trial.outputs import PatchFacts, write_outputs
+from harness.trial.warm import INITIAL_MODELS
 
 Event = dict[str, Any]
 
@@ -75,6 +76,8 @@ def run_trial(
         record({"event": "finished", "state": "stopped", "cause": None, "message": None})
     except Exception as error:
         end = {"event": "finished", "state": "failed", "cause": failure_cause(error), "message": _one_line(error)}
+        if end["cause"] == "out_of_memory":
+            INITIAL_MODELS.forget()
         try:
             write_text(attempt.path / "error.txt", traceback.format_exc())
             record(end)
@@ -157,7 +160,7 @@ def _train(
     rois = cohort(spec)
     data = open_data(spec, rois, stores)
     patches = patch_facts(spec, data)
-    model = initial_model(spec)
+    model = INITIAL_MODELS.of(spec)
     parameters = count_parameters(model)
     resumed = newest_checkpoint(folder, attempt.number, fingerprint=spec.fingerprint)
     record(
