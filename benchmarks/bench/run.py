@@ -68,6 +68,7 @@ def measure(entry: Entry, side: str, repeat: int, *, log: Path) -> Result:
         finally:  # its children, too, whatever ended it
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # Popen does not when Ctrl-C came
     return Result(
         side=side, repeat=repeat, figures=figures, failed=failed, wall_s=round(time.perf_counter() - began, 3),
         date=date, commit=commit(), machine=machine(), load=round(load, 2),
