@@ -4,6 +4,9 @@ A worker needs no database and no credentials. It writes only its attempt's fold
 exits when the pipe closes, so a killed controller leaves no strays. A thread of it beats once a second; a busy worker
 that is silent for the length of its lease (stopped, swapped out, hung in a file system) counts as lost: another one
 takes its slot, and whatever it may still write lies in an attempt that nobody accepts.
+
+Between two jobs a worker is replaced that ran out of memory or did `JOBS_A_WORKER` of them; whoever submits sees
+nothing of it but another process.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ from harness.execute.work import Workplace, do_job, warm_up
 CLOSE_TIMEOUT_S = 2.0
 BEAT_EVERY_S = 1.0
 LEASE_S = 60.0
+# What native libraries leak, and how the heap is fragmented, ends with the process. A new one is ready after 5 to 8 s:
+# of a hundred trials of a minute each .1 %.
+JOBS_A_WORKER = 100
+# An idle worker whose pipe is closed ends within .5 s, but for what it still removes of its last trial.
+RETIRE_TIMEOUT_S = 10.0
 
 
 @dataclass
@@ -42,12 +50,15 @@ class _Worker:
     heard: float = field(default_factory=time.monotonic)  # when the controller last received anything from it
     memory_kills: int = field(default_factory=out_of_memory_kills)  # of the kernel, when it was started
     given_up: bool = False
+    jobs: int = 0  # that it was given
+    short_of_memory: bool = False  # a job failed for that: the allocator keeps what it has, in pieces
 
 
 class LocalExecutor(Executor):
     """One spawned process per workplace (a device share or a CPU core).
 
-    `lease_s`: how long a busy worker may be silent; `end`: what is done to one that was.
+    `lease_s`: how long a busy worker may be silent; `end`: what is done to one that was. `jobs_a_worker`: after how
+    many jobs a worker is replaced.
     """
 
     def __init__(
@@ -57,9 +68,10 @@ class LocalExecutor(Executor):
         logs: Path,
         lease_s: float = LEASE_S,
         end: Callable[[BaseProcess], None] = BaseProcess.kill,
+        jobs_a_worker: int = JOBS_A_WORKER,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._lease_s, self._end = lease_s, end
+        self._lease_s, self._end, self._jobs_a_worker = lease_s, end, jobs_a_worker
         self._given_up: list[BaseProcess] = []
         self._workers = [_started(place, logs / f"{index}.log") for index, place in enumerate(places)]
 
@@ -73,9 +85,13 @@ class LocalExecutor(Executor):
     def submit(self, job: Job) -> None:
         index = next(i for i, worker in enumerate(self._workers) if worker.job is None)
         worker = self._workers[index]
-        if worker.given_up or not worker.process.is_alive():
+        worn = worker.short_of_memory or worker.jobs >= self._jobs_a_worker
+        if worn and not worker.given_up:
+            _retire(worker)
+        if worn or worker.given_up or not worker.process.is_alive():
             worker = self._workers[index] = _started(worker.place, worker.log)
         worker.job, worker.heard = job, time.monotonic()
+        worker.jobs += 1
         try:
             worker.pipe.send(("do", job))
         except OSError:
@@ -135,6 +151,15 @@ def _started(place: Workplace, log: Path) -> _Worker:
     return _Worker(place=place, log=log, process=process, pipe=ours)
 
 
+def _retire(worker: _Worker) -> None:
+    """End an idle worker: its memory is free before another one starts."""
+    worker.pipe.close()
+    worker.process.join(RETIRE_TIMEOUT_S)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+
+
 def _taken(worker: _Worker) -> list[Message]:
     pending, worker.pending = worker.pending, []
     return pending
@@ -157,6 +182,7 @@ def _received(worker: _Worker) -> list[Message]:
         found.append(Message(worker.job, event))
         if event["event"] in ENDS:
             worker.job = None
+            worker.short_of_memory = event.get("cause") == "out_of_memory"
     return found
 
 

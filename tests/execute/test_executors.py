@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.config.imported import ImportedPart, located
+from harness.config.spec import ModelSpec
 from harness.execute.base import ENDS, Executor, Job, Message
 from harness.execute.local import LocalExecutor
 from harness.execute.work import Workplace
@@ -220,6 +222,52 @@ def test_a_silent_worker_loses_its_job_and_writes_only_into_its_own_attempt(root
         assert contents(first.folder, apart=folder.attempt(1).path) == before
         assert read_json(folder.manifest)["attempt"] == 2
         assert folder.damaged() == []
+    finally:
+        executor.close()
+
+
+OWN_NETWORK = """
+import torch
+
+class Network(torch.nn.Conv2d):
+    def forward(self, images):
+        if self.training:
+            torch.empty(2**60)
+        return super().forward(images)
+
+def build(classes):
+    return Network(3, classes, 1)
+"""
+
+
+def process_of(executor: Executor, todo: Job) -> tuple[int, str, str | None]:
+    """Do a job: the process that did it, its state and its cause."""
+    executor.submit(todo)
+    messages = collect(executor, is_end)
+    assert messages[-1].event["event"] == "finished"
+    return trainer(messages).pid, messages[-1].event["state"], messages[-1].event["cause"]
+
+
+def test_a_worker_that_ran_out_of_memory_or_did_its_share_is_replaced(root: Path, tmp_path: Path) -> None:
+    """torch cannot allocate: that job fails, the next one is another process's, and so is the one after two. Nothing is
+    lost, and of the processes before none is left."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "own_network.py").write_text(OWN_NETWORK)
+    part = located(ImportedPart(target="own_network:build", name="own"), [own])
+    short = TrialFolder(tmp_path / "short")
+    short.write_spec(toy_spec(root, model=ModelSpec(architecture=part)))
+    executor = LocalExecutor([Workplace(tmp_path / "stores")], logs=tmp_path / "logs", jobs_a_worker=2)
+    try:
+        first, *why = process_of(executor, again(Job(short.path)))
+        assert why == ["failed", "out_of_memory"]
+        done = [process_of(executor, job(root, tmp_path / name, epochs=1)) for name in "abc"]
+        assert {tuple(rest) for _, *rest in done} == {("complete", None)}
+        second, also_second, third = (pid for pid, _, _ in done)
+        assert second == also_second
+        assert len({first, second, third}) == 3
+        assert not psutil.pid_exists(first) and not psutil.pid_exists(second)
+        assert sha256_file(tmp_path / "a/attempts/1/outputs/weights.safetensors") == weights(Job(tmp_path / "c", 1))
     finally:
         executor.close()
 
