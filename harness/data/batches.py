@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,9 @@ Normalize = Literal["unit", "imagenet"]
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_UNIT = np.full((3, 1, 1), 1 / 255, np.float32)
+_IMAGENET_SCALE = _UNIT / IMAGENET_STD[:, None, None]
+_IMAGENET_SHIFT = (-IMAGENET_MEAN / IMAGENET_STD)[:, None, None]
 
 
 def training_batches(
@@ -39,19 +43,20 @@ def training_batches(
     augment = build_augment(spec.augment, undefined_target=int(table[UNDEFINED]))
     order = epoch_order(store, indices, sampling=spec.sampling, labels=labels, seed=seed, epoch=epoch)
     keys = _augment_keys(order, len(store))
+    side_px = store.masks_NHW.shape[1:]
     for batch in batch_slices(len(order), spec.batch_size):
-        images, targets = [], []
-        for patch, key in zip(order[batch], keys[batch], strict=True):
-            image, target = augment(
+        images_NCHW = np.empty((len(order[batch]), 3, *side_px), np.float32)
+        targets_NHW = np.empty((len(order[batch]), *side_px), np.int64)
+        for place, (patch, key) in enumerate(zip(order[batch].tolist(), keys[batch].tolist(), strict=True)):
+            image_HWC, targets_NHW[place] = augment(
                 store.images_NHWC[patch],
-                table[store.masks_NHW[patch]],
+                np.asarray(cv2.LUT(store.masks_NHW[patch], table), np.uint8),  # a quarter of the time of `table[...]`
                 seed=seed,
                 epoch=epoch,
-                index=int(key),
+                index=key,
             )
-            images.append(image)
-            targets.append(target)
-        yield normalized(np.stack(images), spec.normalize), np.stack(targets).astype(np.int64)
+            _normalize(image_HWC, spec.normalize, images_NCHW[place])
+        yield images_NCHW, targets_NHW
 
 
 def validation_batches(
@@ -108,13 +113,23 @@ def batch_slices(patches: int, batch_size: int) -> list[slice]:
 
 def normalized(images_NHWC: NDArray[np.uint8], normalize: Normalize) -> Images:
     """(N, 3, H, W) float32: `unit` divides by 255, `imagenet` then standardises as ImageNet models expect."""
-    scale, shift = np.full(3, 1 / 255, np.float32), np.zeros(3, np.float32)
-    if normalize == "imagenet":
-        scale, shift = scale / IMAGENET_STD, -IMAGENET_MEAN / IMAGENET_STD
-    images_NCHW = np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2)).astype(np.float32)
-    images_NCHW *= scale[:, None, None]
-    images_NCHW += shift[:, None, None]
+    patches, height, width, channels = images_NHWC.shape
+    images_NCHW = np.empty((patches, channels, height, width), np.float32)
+    for image_HWC, image_CHW in zip(images_NHWC, images_NCHW, strict=True):
+        _normalize(image_HWC, normalize, image_CHW)
     return images_NCHW
+
+
+def _normalize(image_HWC: NDArray[np.uint8], normalize: Normalize, into_CHW: Images) -> None:
+    """One image into its place: 40 us at 256 px, within the core's cache, where a batch at once takes 280 an image."""
+    planes_CHW = np.empty(into_CHW.shape, np.uint8)
+    cv2.split(image_HWC, list(planes_CHW))
+    into_CHW[...] = planes_CHW
+    if normalize == "unit":
+        into_CHW *= _UNIT
+    else:
+        into_CHW *= _IMAGENET_SCALE
+        into_CHW += _IMAGENET_SHIFT
 
 
 def _augment_keys(order: Indices, patches: int) -> Indices:
