@@ -76,7 +76,7 @@ class TrainSpec(Frozen):
     plateau_patience: Annotated[int, Field(ge=0)] = 5
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     stop_patience: Positive | None = 10  # epochs without a better monitor; null trains to the end
-    augment: Literal["paper", "none", "histology"] | ImportedPart = "paper"
+    augment: Literal["paper", "paper_one_warp", "none", "histology"] | ImportedPart = "paper"
     normalize: Literal["unit", "imagenet"] = "unit"
     undefined: Literal["ignore", "as_paper"] = "ignore"
     sampling: Literal["uniform", "balanced"] = "uniform"

@@ -1,8 +1,8 @@
 """Augmentation policies: image and target move together, and (seed, epoch, index) alone decides how.
 
 `paper` is the source report's recipe by albumentations itself; image and mask both reflect at the border, so
-it trains on invented labels (a trap that the docs show). `histology` marks every invented pixel undefined
-instead.
+it trains on invented labels (a trap that the docs show). `paper_one_warp` draws the same moves and does them in one
+warp (`affine.py`). `histology` marks every invented pixel undefined instead.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 
 from harness.config.base import choose_from
 from harness.config.imported import ImportedPart, load_part
+from harness.data.affine import Draws, Image, Target, moved, warped_image
 from harness.errors import BadInput
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Target = NDArray[np.uint8]  # (H, W)
 
 # Optical density of haematoxylin, eosin and the residual (DAB), one stain a row: Ruifrok and Johnston, 2001.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
@@ -101,6 +99,18 @@ def _paper_compose(border_mode: int) -> tuple[Any, random.Random, np.random.Gene
     return compose, numbers, generator
 
 
+def _paper_one_warp(undefined_target: int) -> Augment:
+    draws: dict[tuple[int, int], Draws] = {}  # of the epoch at hand only
+
+    def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
+        if (seed, epoch) not in draws:
+            draws.clear()
+            draws[seed, epoch] = Draws(seed, epoch)
+        return moved(image_HWC, target_HW, draws[seed, epoch].moves(index, *target_HW.shape))
+
+    return augment
+
+
 def _histology(undefined_target: int) -> Augment:
     def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
         rng = np.random.default_rng([seed, epoch, index])
@@ -141,7 +151,12 @@ def _imported(part: ImportedPart, undefined_target: int) -> Augment:
 
 _UINT8 = np.dtype(np.uint8)
 
-POLICIES: dict[str, Callable[[int], Augment]] = {"paper": _paper, "none": _none, "histology": _histology}
+POLICIES: dict[str, Callable[[int], Augment]] = {
+    "paper": _paper,
+    "paper_one_warp": _paper_one_warp,
+    "none": _none,
+    "histology": _histology,
+}
 
 
 def warped(
@@ -149,12 +164,11 @@ def warped(
 ) -> tuple[Image, Target]:
     """Both through one 2x3 matrix (source to destination, x, y); only the image reflects."""
     size = (image_HWC.shape[1], image_HWC.shape[0])
-    image = cv2.warpAffine(image_HWC, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     target = cv2.warpAffine(
         target_HW, matrix, size, flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT, borderValue=undefined_target,
     )  # fmt: skip
-    return np.asarray(image, np.uint8), np.asarray(target, np.uint8)
+    return warped_image(image_HWC, matrix), np.asarray(target, np.uint8)
 
 
 def _turned(image_HWC: Image, target_HW: Target, rng: np.random.Generator) -> tuple[Image, Target]:

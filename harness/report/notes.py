@@ -19,7 +19,7 @@ def notes(trial: Trial) -> tuple[str, ...]:
     settings = trial.settings
     found = [
         "trains undefined as a class" if settings.get("undefined") == "as_paper" else None,
-        "mirrored labels at borders" if settings.get("augment") == "paper" else None,
+        "mirrored labels at borders" if settings.get("augment") in ("paper", "paper_one_warp") else None,
         "trained on mixed patches, scored on all" if settings.get("patches") == "non_homogeneous" else None,
         "stops before a cut of the rate can act" if _stops_first(trial) else None,
     ]

@@ -12,7 +12,10 @@ from hypothesis.extra.numpy import arrays
 
 from harness.config.labels import BUILTIN
 from harness.config.spec import Cut, TrainSpec
+from harness.data.augment import build_augment
 from harness.data.batches import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     balanced_weights,
     batch_slices,
     epoch_order,
@@ -59,6 +62,35 @@ def test_imagenet_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     """White: (1 - .485) / .229 = 2.2489, (1 - .456) / .224 = 2.4286, (1 - .406) / .225 = 2.64."""
     white = np.full((1, 1, 1, 3), 255, np.uint8)
     assert normalized(white, "imagenet").ravel() == pytest.approx([2.2489, 2.4286, 2.6400], abs=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(1, 40), st.integers(1, 40), st.just(3))),
+    st.sampled_from(["unit", "imagenet"]),
+)
+def test_normalising_image_by_image_gives_the_bits_of_one_formula(images: np.ndarray, normalize: str) -> None:
+    """x * (1 / 255 / std) + (-mean / std), in float32, for all at once; strides make no difference."""
+    mean, std = (0.0, 1.0) if normalize == "unit" else (IMAGENET_MEAN[:, None, None], IMAGENET_STD[:, None, None])
+    scale, shift = np.full((3, 1, 1), 1 / 255, np.float32) / np.float32(std), np.float32(-mean / std)
+    expected = images.transpose(0, 3, 1, 2).astype(np.float32) * scale + shift
+    assert normalized(images, normalize).tobytes() == expected.tobytes()
+    assert normalized(images[:, ::-1, ::-1], normalize).tobytes() == expected[..., ::-1, ::-1].tobytes()
+
+
+@pytest.mark.parametrize("normalize", ["unit", "imagenet"])
+@pytest.mark.parametrize("augment", ["paper", "paper_one_warp", "histology", "none"])
+def test_batches_are_the_augmented_patches_bit_by_bit(store: PatchStore, augment: str, normalize: str) -> None:
+    """A plain loop over the epoch's order gives the same bits, whatever is done for speed."""
+    policy = build_augment(augment, undefined_target=255)
+    order = epoch_order(store, np.arange(9), sampling="uniform", labels=LABELS, seed=3, epoch=1)
+    pairs = [
+        policy(np.array(store.images_NHWC[i]), TABLE[store.masks_NHW[i]], seed=3, epoch=1, index=int(i)) for i in order
+    ]
+    drawn = batches(store, augment=augment, normalize=normalize)
+    images, targets = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    assert images.tobytes() == normalized(np.stack([image for image, _ in pairs]), normalize).tobytes()
+    assert targets.tobytes() == np.stack([target for _, target in pairs]).astype(np.int64).tobytes()
 
 
 @pytest.mark.parametrize(

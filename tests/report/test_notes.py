@@ -41,6 +41,7 @@ def trial_of(tmp_path: Path, **settings: Any) -> Trial:
         ({}, ()),
         ({"undefined": "as_paper"}, ("trains undefined as a class",)),
         ({"augment": "paper"}, ("mirrored labels at borders",)),
+        ({"augment": "paper_one_warp"}, ("mirrored labels at borders",)),
         ({"patches": "non_homogeneous"}, ("trained on mixed patches, scored on all",)),
         ({"schedule": "plateau", "plateau_patience": 10}, ("stops before a cut of the rate can act",)),
         ({"schedule": "plateau", "plateau_patience": 8}, ()),
