@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import stats
 
-from harness.inference.intervals import Spread, spread_of
+from harness.inference.intervals import Spread, normal_of, spread_of
 from harness.inference.ratios import Ratios
-from harness.inference.simultaneous import Against, against_leader
+from harness.inference.simultaneous import CAUTION, Against, against_leader
 
 
 def judged(scores_PM: np.ndarray, *, minimize: bool = False, seed: int = 0) -> tuple[Against, ...]:
@@ -69,3 +70,25 @@ def test_boards_of_equal_models_rarely_name_a_loser() -> None:
         false += any(row.told_apart for row in rows)
     assert stats.binom.sf(8, 60, 0.05) < 0.004
     assert false <= 8
+
+
+@pytest.mark.parametrize(("patients", "seeds"), [(6, 0), (60, 0), (12, 1)])
+def test_p_values_are_those_of_a_walk_over_all_pairs(patients: int, seeds: int) -> None:
+    """Rows that are equal, nearly equal and far apart; few directions, many, and deviations of each row's own."""
+    random = np.random.default_rng(4)
+    shared = random.normal(0, 0.01, (patients, 40)) * random.random(40) + random.normal(0, 0.03, (patients, 1))
+    shared -= shared.mean(axis=0)
+    shared[:, 4], shared[:, 6] = shared[:, 3], shared[:, 5] + 1e-9
+    own = random.normal(0, 0.004, (seeds, 40))
+    scores = np.sort(random.uniform(0.5, 0.55, 40))[::-1]
+    rows = [Spread(float(scores[i]), shared[:, i], patients - 1.0, own[:, i]) for i in range(40)]
+    everything = np.concatenate([shared, *(np.diag(line) for line in own)])
+    draws = np.random.default_rng(0).standard_normal((2000, len(everything))) @ everything
+    first, second = np.triu_indices(40, 1)
+    apart = ((everything[:, first] - everything[:, second]) ** 2).sum(axis=0) ** 0.5
+    told = apart > 1e-7
+    largest = (np.abs(draws[:, first[told]] - draws[:, second[told]]) / apart[told]).max(axis=1)
+    gaps = (scores[0] - scores[1:]) / ((everything[:, :1] - everything[:, 1:]) ** 2).sum(axis=0) ** 0.5
+    normal = normal_of(gaps, CAUTION * (patients - 1))
+    expected = (1 + (largest[:, None] >= normal).sum(axis=0)) / 2001
+    assert [row.p_value for row in against_leader(rows)[1:]] == pytest.approx(expected, abs=1e-12)
