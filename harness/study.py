@@ -52,7 +52,7 @@ class Past:
     uid: str
     number: int
     assignment: Mapping[str, Any]
-    state: str  # running (also: to be continued), complete, pruned, failed
+    state: str  # running (also: to be continued), paused (also: was, and goes on), complete, pruned, failed
     value: float | None = None
     reported: Mapping[int, float] = field(default_factory=dict)  # epoch -> objective
     baseline_row: int | None = None
@@ -113,6 +113,7 @@ class StratumStudy:
         self._twin_ids: dict[str, tuple[int, int]] = {}  # uid -> ids in the sampling and the judging twin
         self._taken: set[str] = set()
         self._reported: dict[str, dict[int, float]] = {}
+        self._paused: set[str] = set()
         self._waiting_baselines = {row: given for row, (given, _) in enumerate(baselines_of(space, stratum))}
         self._cells: list[Assignment] | None = None
 
@@ -127,6 +128,8 @@ class StratumStudy:
                 self._waiting_baselines.pop(trial.baseline_row, None)
             for epoch, value in sorted(trial.reported.items()):
                 self.report(trial.uid, epoch, value)
+            if trial.state == "paused":
+                self.paused(trial.uid)
             if trial.state in STATES:
                 self.finished(trial.uid, trial.state, trial.value)
 
@@ -163,7 +166,7 @@ class StratumStudy:
     def report(self, uid: str, epoch: int, value: float) -> None:
         """Note the objective after an epoch (1, 2, ...)."""
         self._reported[uid][epoch] = value
-        for study, trial_id in self._twins(uid):
+        for study, trial_id in self._open_twins(uid):
             study._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
     def should_prune(self, uid: str) -> bool:
@@ -173,10 +176,19 @@ class StratumStudy:
         study, trial_id = self._twins(uid)[1]
         return bool(self._pruner.prune(study, study._storage.get_trial(trial_id)))
 
+    def paused(self, uid: str) -> None:
+        """Show a paused trial to the sampler with what it reached: Optuna has no such state, and a trial that seems to
+        run counts for nothing. There it keeps what it had at its first rung, beside others at that rung. The durable
+        study hears of the trial's end only."""
+        if uid not in self._paused:
+            self._paused.add(uid)
+            study, trial_id = self._twins(uid)[0]
+            study._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
+
     def finished(self, uid: str, state: str, value: float | None) -> None:
         """Tell the end of a trial: complete with its objective, pruned, or failed."""
         values = [value] if state == "complete" and value is not None else None
-        for study, trial_id in self._twins(uid):
+        for study, trial_id in self._open_twins(uid):
             study._storage.set_trial_state_values(trial_id, STATES[state], values)
         if self._durable is not None:
             self._durable.finished(uid, state, value, self._reported[uid])
@@ -216,6 +228,10 @@ class StratumStudy:
 
     def _twins(self, uid: str) -> list[tuple[optuna.Study, int]]:
         return list(zip((self._sampling, self._judging), self._twin_ids[uid], strict=True))
+
+    def _open_twins(self, uid: str) -> list[tuple[optuna.Study, int]]:
+        """Those that still take a word on the trial."""
+        return self._twins(uid)[1:] if uid in self._paused else self._twins(uid)
 
     def _is_new(self, assignment: Assignment) -> bool:
         return _cell_key(assignment) not in self._taken
@@ -279,7 +295,8 @@ def _sampler(method: str, seed: int) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():
             # Its grouping options are marked experimental; we pin Optuna below its next major version.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(seed=seed)
+            # What runs is not bad for that (the "constant liar"): repeats are dropped anyway.
+            return optuna.samplers.TPESampler(seed=seed, constant_liar=False)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

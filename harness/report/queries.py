@@ -146,7 +146,7 @@ class Sweep:
     @property
     def unfinished(self) -> bool:
         """Whether trials are still running or waiting."""
-        return any(trial.state in ("running", "waiting") for trial in self.trials)
+        return any(trial.state in ("running", "waiting", "paused") for trial in self.trials)
 
 
 def canonical(value: Value) -> str:

@@ -23,6 +23,11 @@ class Clock:
         """Whether the limit is reached."""
         return self.wall_s is not None and self._spent_s + time.monotonic() - self.started >= self.wall_s
 
+    @property
+    def share(self) -> float:
+        """The share of the limit that is used; 0 without one."""
+        return (self._spent_s + time.monotonic() - self.started) / self.wall_s if self.wall_s else 0.0
+
     def tick(self) -> None:
         """Write the time down now and then: a kill forgets at most EVERY_S of it."""
         if time.monotonic() - self._written >= EVERY_S:

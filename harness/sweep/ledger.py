@@ -15,7 +15,7 @@ from harness.trial.folder import TrialFolder
 if TYPE_CHECKING:
     from harness.study import Past
 
-State = Literal["waiting", "running", "complete", "pruned", "failed"]
+State = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
 FINAL: frozenset[str] = frozenset({"complete", "pruned", "failed"})
 
 
@@ -39,7 +39,9 @@ class Record(Frozen):
     fingerprint: str
     accepted_attempt: int | None = None
     value: float | None = None
-    pruned_epoch: int | None = None
+    pruned_epoch: int | None = None  # of a paused trial: the epoch after which it is pruned if it does not go on
+    rung: int = 0  # where it is to pause, or did (see harness.sweep.rungs)
+    rungs: tuple[float | None, ...] = ()  # the best objective up to each rung that it reached
     created: str
     finished: str | None = None
     halved: int = 0  # how often its batch was cut into twice as many parts, for want of memory
@@ -100,6 +102,20 @@ def completed(record: Record, folder: TrialFolder) -> Record:
     return record.model_copy(update=update)
 
 
+def paused(record: Record, folder: TrialFolder) -> Record:
+    """The record of a trial that reached its rung."""
+    epochs = objectives(folder)
+    better = max if folder.read_spec().objective.goal == "maximize" else min
+    reached = (*record.rungs[: record.rung], better(epochs.values(), default=None))
+    return record.model_copy(update={"state": "paused", "rungs": reached, "pruned_epoch": last_epoch(folder)})
+
+
+def last_epoch(folder: TrialFolder) -> int:
+    """The last one of any attempt; 0 before there is one."""
+    events = (event for attempt in folder.attempts() for event in attempt.read_events())
+    return max((int(event["epoch"]) for event in events if event["event"] == "epoch"), default=0)
+
+
 def seconds_trained(folder: TrialFolder) -> float:
     """Of all epochs of all attempts."""
     events = (event for attempt in folder.attempts() for event in attempt.read_events())
@@ -114,7 +130,7 @@ def as_past(record: Record, path: Path) -> Past:
         uid=record.uid,
         number=record.number,
         assignment=record.parameters,
-        state=record.state,
+        state="paused" if record.rungs and not record.is_final else record.state,
         value=record.value,
         reported=objectives(TrialFolder(path)),
         baseline_row=record.baseline_row,

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from harness.config.spec import Objective
 from harness.sweep.ledger import Record
+from harness.sweep.rungs import Rung
 
 
 @dataclass
@@ -105,12 +106,24 @@ def best_so_far(records: Iterable[Record], objective: Objective) -> str:
     return ", ".join(f"{labels} {value:.3f}".strip() for labels, value in sorted(best.items()))
 
 
+def climbing_line(stratum: str, rung: Rung, going: int) -> str:
+    """`rung 1 of unicorn3/all: 8 of 24 trials go on`, or `4 more ... (rank correlation 0.12)` where it misled."""
+    if rung.correlation is None:
+        return f"rung {rung.number + 1} of {stratum}: {going} of {len(rung.there)} trials go on"
+    why = f"its order did not hold at the next one (rank correlation {rung.correlation:.2f})"
+    return f"rung {rung.number + 1} of {stratum}: {going} more of {len(rung.there)} trials go on, because {why}"
+
+
 def finished_line(record: Record, name: str, result: Mapping[str, Any] | None) -> str:
     """One line about a trial that ended."""
     if record.state == "complete" and result is not None:
         objective = result["objective"]
         score = f"{objective['metric']} {objective['value']:.4f} at epoch {result['best_epoch']}"
         return f"done    {name}: {score}, {result['seconds']:.0f} s"
+    if record.state == "paused":
+        best = record.rungs[-1] if record.rungs else None
+        score = "" if best is None else f", {best:.4f} at best"
+        return f"paused  {name}: after epoch {record.pruned_epoch}{score}"
     if record.state == "pruned":
         return f"pruned  {name}: after epoch {record.pruned_epoch}"
     return f"{record.state:<7} {name}: {record.message or record.cause or ''}"

@@ -173,7 +173,7 @@ class _Run:
             copies.leave()  # whoever mends the cause runs the command again
             raise controller.fatal
         copies.catch_up(self.screen)
-        if controller.finished and not controller.epochs_trained:
+        if controller.search.finished and not controller.epochs_trained:
             self.screen.note("nothing left to train: every trial of this sweep is finished (0 epochs)")
         with self.screen.step("writing the report"):
             report = self.write_report(controller.generation)

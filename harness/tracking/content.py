@@ -22,6 +22,7 @@ from harness.tracking.tracker import DatasetUse, Point, Status, storable_key
 STATUS: Mapping[str, Status] = {
     "waiting": "SCHEDULED",
     "running": "RUNNING",
+    "paused": "SCHEDULED",
     "complete": "FINISHED",
     "pruned": "KILLED",
     "failed": "FAILED",

@@ -107,7 +107,8 @@ class Projection:
         state = read_json(files.state_file)["state"]
         if cursor is None and state == "waiting":
             return  # a table full of runs that have not begun hides those that have
-        if cursor is not None and cursor.state == state in STATUS and state != "running" and not _anew(files, cursor):
+        settled = state in STATUS and state not in ("running", "paused")  # a paused trial may have run in between
+        if cursor is not None and cursor.state == state and settled and not _anew(files, cursor):
             if cursor.model_id is None and files.mlflow_model.is_dir():
                 self._log_model(TrialView.read(files), cursor)
             return
