@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from harness.config.load import load_space
 from harness.config.space import SearchSpace
 from harness.errors import BadInput
-from harness.sweep.ledger import Record
+from harness.sweep.ledger import Record, State
 from harness.sweep.rungs import first_share, ladder, next_up, planned_epochs, rank_correlation
 from tests.spaces import written
 from tests.sweep.conftest import Lab
@@ -30,7 +30,7 @@ def space(tmp_path: Path, lines: str = "") -> SearchSpace:
     return load_space(written(tmp_path, LINES + rungs + lines))
 
 
-def trial(number: int, *reached: float | None, state: str = "paused", rung: int | None = None) -> Record:
+def trial(number: int, *reached: float | None, state: State = "paused", rung: int | None = None) -> Record:
     """A trial that paused at the last of these values, unless said otherwise."""
     at = max(len(reached) - 1, 0) if rung is None else rung
     return Record(
