@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from harness.config.spec import TrialSpec
 from harness.data.batches import training_batches
 from harness.data.patches import Indices, PatchStore
+from harness.data.prefetch import prefetched
 from harness.data.targets import target_table
-from harness.evaluate import LossFunction, Totals, autocast, likeliest, placed_images
-from harness.metrics import PaperMetrics
+from harness.evaluate import LossFunction, Totals, autocast, likeliest, placed, placed_images
+from harness.metrics import PaperCounts
 from harness.optimization import parts_of
 
 Item = TypeVar("Item")
@@ -65,7 +66,7 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A pass in numbers; the metrics are of the training predictions, as in the paper."""
+    """A pass in numbers; the scores are of the training predictions, as in the paper, from counts."""
 
     loss: float
     paper: Mapping[str, float | None]
@@ -86,18 +87,18 @@ def train_epoch(
     on_step: OnStep | None = None,
 ) -> Trained:
     """Train on these patches once. `poll` runs once per batch and may raise, as may `on_step`; NotFinite for a loss."""
-    totals = Totals(PaperMetrics(classes=spec.classes, undefined=spec.train.undefined, device=device))
+    totals = Totals(PaperCounts(classes=spec.classes, undefined=spec.train.undefined))
     table = target_table(spec.dataset.labels, spec.train.undefined)
     batches = training_batches(
         store, indices, spec=spec.train, table=table, labels=spec.dataset.labels, seed=spec.seed, epoch=epoch
     )
     model.train()
     waits = Waits()
-    for number, (images_NCHW, targets_numpy_NHW) in enumerate(waits.timed(batches), start=1):
+    for number, (images_NCHW, targets_numpy_NHW) in enumerate(waits.timed(_fetched(batches, device)), start=1):
         poll()
         optimizer.zero_grad(set_to_none=True)
         for part in parts_of(len(images_NCHW), spec.train.accumulate):
-            targets_NHW = torch.tensor(targets_numpy_NHW[part], device=device)
+            targets_NHW = placed(targets_numpy_NHW[part], device)
             placed_NCHW = placed_images(images_NCHW[part], device)
             with autocast(spec.train.precision, device):
                 logits_NKHW = model(placed_NCHW)
@@ -117,4 +118,9 @@ def train_epoch(
     mean_loss = totals.mean_loss()
     if not math.isfinite(mean_loss):
         raise NotFinite(f"training loss is {mean_loss} in epoch {epoch}")
-    return Trained(mean_loss, totals.metrics.compute(), waits.seconds)
+    return Trained(mean_loss, totals.counts.compute(), waits.seconds)
+
+
+def _fetched(batches: Iterator[Item], device: torch.device) -> Iterator[Item]:
+    """In a thread where a device computes meanwhile. A CPU trial has one core, and fetching is 1 % of its time."""
+    return batches if device.type == "cpu" else prefetched(batches)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from harness.config.spec import TrainSpec
 from harness.data.batches import validation_batches
 from harness.data.patches import PatchStore, StoredRoi, non_homogeneous_cells
 from harness.data.targets import target_table
-from harness.metrics import PaperMetrics
+from harness.metrics import PaperCounts, PaperMetrics
 from harness.scores import RoiMatrices, Scheme, source_matrix
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -26,12 +26,13 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One pass over the validation patches. `predictions`: ROI name -> uint8 (H, W), only when kept."""
+    """One pass over the validation patches. Predictions are there only when kept."""
 
     rois: tuple[RoiMatrices, ...]
     loss: float
-    paper: Mapping[str, float | None]
-    predictions: Mapping[str, NDArray[np.uint8]]
+    paper: Mapping[str, float | None]  # from counts; `torchmetrics_scores` has torchmetrics' own
+    predictions: Mapping[str, NDArray[np.uint8]]  # ROI name -> (H, W), as the matrices count them
+    patch_classes_NHW: NDArray[np.uint8] | None  # classes from 0, in the order of `by_roi`
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +63,76 @@ def evaluate(
     The loss is the mean over patches of the batch losses in fixed order: it depends on the batch size, the
     matrices do not. `poll` runs once per batch and may raise. The model is left in evaluation mode.
     """
-    # By ROI, so that one ROI at a time is in memory; stable, so that the order is the store's.
-    order = validation_indices[np.argsort(store.index["roi"][validation_indices], kind="stable")]
-    totals = Totals(PaperMetrics(classes=len(scheme.columns), undefined=train.undefined, device=device))
+    order = by_roi(store, validation_indices)
+    totals = Totals(PaperCounts(classes=len(scheme.columns), undefined=train.undefined), keep=keep_predictions)
     first_column = 0 if scheme.undefined_column else 1  # what a prediction of the first logit is called
     rois: list[RoiMatrices] = []
     predictions: dict[str, NDArray[np.uint8]] = {}
     model.eval()
     with torch.inference_mode():
         outputs = _outputs(model, store, order, scheme, train=train, loss=loss, device=device, totals=totals, poll=poll)
-        for roi_index, classes_HW in _stitched(outputs, store, order, device):
-            predicted_HW = classes_HW + np.uint8(first_column)
+        stitched = _stitched(outputs, store, order, device)
+        # Elsewhere than on the CPU all are read back after the pass: one at a time would hold up the device.
+        for roi_index, classes_HW in stitched if device.type == "cpu" else list(stitched):
+            predicted_HW = classes_HW.cpu().numpy() + np.uint8(first_column)
             rois.append(_counted(store, roi_index, predicted_HW, scheme))
             if keep_predictions:
                 predictions[store.rois[roi_index].name] = predicted_HW
     return Evaluation(
-        rois=tuple(rois), loss=totals.mean_loss(), paper=totals.metrics.compute(), predictions=predictions
+        rois=tuple(rois),
+        loss=totals.mean_loss(),
+        paper=totals.counts.compute(),
+        predictions=predictions,
+        patch_classes_NHW=totals.kept_classes(),
     )
+
+
+def by_roi(store: PatchStore, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """These patches ROI by ROI, so that one ROI at a time is in memory; otherwise in their own order."""
+    return indices[np.argsort(store.index["roi"][indices], kind="stable")]
+
+
+def torchmetrics_scores(
+    evaluation: Evaluation,
+    store: PatchStore,
+    validation_indices: NDArray[np.int64],
+    scheme: Scheme,
+    *,
+    train: TrainSpec,
+    device: torch.device,
+) -> dict[str, float | None]:
+    """The paper's scores of kept predictions by torchmetrics' own calls, on the patches that the pass saw."""
+    if evaluation.patch_classes_NHW is None:
+        raise ValueError("this evaluation did not keep its predictions")
+    metrics = PaperMetrics(classes=len(scheme.columns), undefined=train.undefined, device=device)
+    table, order = target_table(scheme.labels, train.undefined), by_roi(store, validation_indices)
+    for start in range(0, len(order), train.batch_size):
+        batch = slice(start, start + train.batch_size)
+        both = (evaluation.patch_classes_NHW[batch], table[store.masks_NHW[order[batch]]])
+        metrics.update(*(placed(indices_NHW.astype(np.int64), device) for indices_NHW in both))
+    return metrics.compute()
 
 
 class Totals:
     """Sums over the patches of a pass; nothing is read back from the device before the end."""
 
-    def __init__(self, metrics: PaperMetrics) -> None:
-        self.metrics = metrics
+    def __init__(self, counts: PaperCounts, *, keep: bool = False) -> None:
+        self.counts = counts
         self._losses: list[Tensor] = []
         self._patches: list[int] = []
+        self._kept_NHW: list[Tensor] | None = [] if keep else None
 
     def add(self, loss: Tensor, classes_NHW: Tensor, targets_NHW: Tensor) -> None:
+        """A batch; `classes_NHW` is kept as it is."""
         self._losses.append(loss.detach())
         self._patches.append(len(classes_NHW))
-        self.metrics.update(classes_NHW, targets_NHW)
+        self.counts.update(classes_NHW, targets_NHW)
+        if self._kept_NHW is not None:
+            self._kept_NHW.append(classes_NHW)
+
+    def kept_classes(self) -> NDArray[np.uint8] | None:
+        """The classes of all batches, uint8, if kept."""
+        return None if self._kept_NHW is None else torch.cat(self._kept_NHW).to(torch.uint8).cpu().numpy()
 
     def mean_loss(self) -> float:
         losses = torch.stack(self._losses).cpu().double()
@@ -113,12 +153,16 @@ def likeliest(scores_NKHW: Tensor) -> Tensor:
 
 def placed_images(images_NCHW: NDArray[np.float32], device: torch.device) -> Tensor:
     """A batch on the device, in the memory layout that its convolutions like."""
+    images = placed(images_NCHW, device)
+    return images.contiguous(memory_format=torch.channels_last) if device.type == "cuda" else images
+
+
+def placed(array: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy on the device. For CUDA by way of pinned memory: from any other the host waits for the device first."""
     # A copy into torch's own memory, which is aligned to 64 bytes: with numpy's 16 the vectorised sums could
     # group differently from run to run, and the weights would differ in the last bit.
-    images = torch.tensor(images_NCHW)
-    if device.type == "cuda":
-        return images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    return images.to(device)
+    tensor = torch.tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _outputs(
@@ -142,17 +186,17 @@ def _outputs(
         with autocast(train.precision, device):
             logits_NKHW = model(placed_images(images_NCHW, device))
         logits_NKHW = logits_NKHW.float()
-        targets_NHW = torch.tensor(table[store.masks_NHW[indices]], dtype=torch.int64, device=device)
+        targets_NHW = placed(table[store.masks_NHW[indices]].astype(np.int64), device)
         probabilities_NKHW = logits_NKHW.softmax(dim=1)
-        classes_NHW = likeliest(probabilities_NKHW)
+        classes_NHW = likeliest(probabilities_NKHW).to(torch.uint8)
         totals.add(loss(logits_NKHW, targets_NHW), classes_NHW, targets_NHW)
-        yield _Batch(probabilities_NKHW, classes_NHW.to(torch.uint8), store.index[indices])
+        yield _Batch(probabilities_NKHW, classes_NHW, store.index[indices])
 
 
 def _stitched(
     outputs: Iterator[_Batch], store: PatchStore, order: NDArray[np.int64], device: torch.device
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(ROI index, uint8 (H, W) classes from 0), each as soon as its last patch is there."""
+) -> Iterator[tuple[int, Tensor]]:
+    """(ROI index, uint8 (H, W) classes from 0 on the device), each as soon as its last patch is there."""
     remaining = dict(zip(*np.unique(store.index["roi"][order], return_counts=True), strict=True))
     canvas: _Mosaic | _Average | None = None
     for batch in outputs:
@@ -194,8 +238,8 @@ class _Mosaic:
         height, width = int(patch["size_y"]), int(patch["size_x"])
         self._classes_HW[y : y + height, x : x + width] = batch.classes_NHW[i]
 
-    def classes(self) -> NDArray[np.uint8]:
-        return self._classes_HW.cpu().numpy()
+    def classes(self) -> Tensor:
+        return self._classes_HW
 
 
 class _Average:
@@ -204,6 +248,7 @@ class _Average:
     def __init__(self, roi: StoredRoi, columns: int, device: torch.device) -> None:
         self._roi = roi
         self._sums_KHW = torch.zeros(columns, roi.height_px, roi.width_px, device=device)
+        self._covered_HW = np.zeros((roi.height_px, roi.width_px), dtype=bool)  # here: the device is not asked
 
     def add(self, batch: _Batch, i: int, patch: np.void) -> None:
         top, bottom = _own_pixels(patch["y"], patch["size_y"], self._roi.height_px, self._roi.grid_height_px)
@@ -215,11 +260,12 @@ class _Average:
                 0
             ]
         self._sums_KHW[:, top:bottom, left:right] += probabilities_KHW
+        self._covered_HW[top:bottom, left:right] = True
 
-    def classes(self) -> NDArray[np.uint8]:
-        if bool((self._sums_KHW.sum(dim=0) == 0).any()):  # NaN passes: the loss tells of it
+    def classes(self) -> Tensor:
+        if not self._covered_HW.all():
             raise ValueError(f"{self._roi.name}: the validation patches do not cover the ROI")
-        return likeliest(self._sums_KHW[None])[0].to(torch.uint8).cpu().numpy()
+        return likeliest(self._sums_KHW[None])[0].to(torch.uint8)
 
 
 def _own_pixels(start: int, size: int, own_px: int, grid_px: int) -> tuple[int, int]:

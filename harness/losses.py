@@ -62,10 +62,13 @@ def build_loss(
     if class_weights is not None and len(class_weights) != named_classes:
         raise BadInput(f"class_weights has {len(class_weights)} entries; the label map has {named_classes} classes")
     weights_K = torch.tensor((1.0,) * first_class + (class_weights or (1.0,) * named_classes))
+    placed: dict[torch.device, Tensor] = {}
 
     def weighted_sum(logits_NKHW: Tensor, masks_NHW: Tensor) -> Tensor:
         pixels = _pixels(logits_NKHW, masks_NHW)
-        weights = weights_K.to(logits_NKHW.device)
+        weights = placed.get(logits_NKHW.device)
+        if weights is None:  # placed once: a copy at every step would make the host wait for the device
+            weights = placed.setdefault(logits_NKHW.device, weights_K.to(logits_NKHW.device))
         terms = [factor * _TERMS[name](pixels, weights, first_class) for name, factor in loss.items()]
         return torch.stack(terms).sum()
 

@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -33,7 +33,7 @@ from harness.config.spec import TrainSpec, TrialSpec
 from harness.data.patches import PatchStore, class_counts
 from harness.epoch import NotFinite, OnStep, Trained, train_epoch
 from harness.errors import BadInput
-from harness.evaluate import Evaluation, evaluate
+from harness.evaluate import Evaluation, evaluate, torchmetrics_scores
 from harness.losses import build_loss
 from harness.models.build import build_model
 from harness.optimization import (
@@ -198,11 +198,19 @@ def fit(
     if best_evaluation is None:  # the best epoch lies before the checkpoint, which holds no predictions
         model.load_state_dict(best_weights)
         best_evaluation = validate()
+    # Every epoch was counted, and told so; of the best one torchmetrics' own numbers are kept.
+    own = torchmetrics_scores(
+        best_evaluation, data.validation, data.validation_indices, data.scheme, train=train, device=device
+    )
+    at_best = progress.best_epoch - 1
+    progress.history[at_best] = progress.history[at_best] | {
+        f"paper/val/{name}": value for name, value in own.items() if value is not None
+    }
     return FitResult(
         best_epoch=progress.best_epoch,
         objective=progress.best_value,
         weights=best_weights,
-        evaluation=best_evaluation,
+        evaluation=replace(best_evaluation, patch_classes_NHW=None),  # a byte a pixel that nobody asks for again
         progress=progress,
         stopped_early=progress.epoch < train.epochs,
     )

@@ -1,4 +1,4 @@
-"""The paper's metrics: small cases by hand, and the two modes against each other."""
+"""The paper's metrics: small cases by hand, the two modes against each other, counts against torchmetrics."""
 
 import pytest
 import torch
@@ -7,14 +7,18 @@ from hypothesis import strategies as st
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
 from harness.config.labels import IGNORE
-from harness.metrics import PaperMetrics
+from harness.metrics import PaperCounts, PaperMetrics, _counted_by_code, counted_by_comparison
 
 torch.set_num_threads(1)
 
 
 def _scores(predictions, masks, *, classes, undefined="ignore"):
+    """By torchmetrics; the counts have to say the same."""
     metrics = PaperMetrics(classes=classes, undefined=undefined)
-    metrics.update(torch.tensor(predictions), torch.tensor(masks))
+    counts = PaperCounts(classes=classes, undefined=undefined)
+    for one in (metrics, counts):
+        one.update(torch.tensor(predictions), torch.tensor(masks))
+    assert counts.compute() == pytest.approx(metrics.compute(), abs=1e-6)
     return metrics.compute()
 
 
@@ -92,3 +96,58 @@ def test_reset_forgets_and_an_empty_metric_has_no_score():
     metrics.reset()
     metrics.update(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 1]]]))
     assert metrics.compute() == {"iou": 1.0, "dice": 1.0}
+
+
+@st.composite
+def _batches(draw):
+    """Batches of patches with few of the classes each, and undefined pixels: some, none, or all of a patch."""
+    classes = draw(st.sampled_from([1, 2, 3, 7, 15, 16, 40]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    batches = []
+    for patches in draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)):
+        low, high = sorted(draw(st.tuples(st.integers(0, classes - 1), st.integers(0, classes - 1))))
+        predictions, masks = torch.randint(low, high + 1, (2, patches, 6, 5), generator=generator)
+        share = draw(st.sampled_from([0.0, 0.3, 1.0]))
+        batches.append((predictions, masks.masked_fill(torch.rand(masks.shape, generator=generator) < share, IGNORE)))
+    return classes, batches
+
+
+@pytest.mark.parametrize("undefined", ["ignore", "as_paper"])
+@given(case=_batches())
+@settings(max_examples=100, deadline=None)
+def test_counts_equal_torchmetrics(undefined, case):
+    """Absent classes, undefined pixels and whole undefined patches, several batches: the same to 1e-6, n/a alike."""
+    classes, batches = case
+    metrics, counts = (
+        PaperMetrics(classes=classes, undefined=undefined),
+        PaperCounts(classes=classes, undefined=undefined),
+    )
+    for predictions, masks in batches:
+        metrics.update(predictions, masks)
+        counts.update(predictions.to(torch.uint8), masks)
+    expected, found = metrics.compute(), counts.compute()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@given(case=_batches())
+@settings(max_examples=50, deadline=None)
+def test_both_ways_to_count_agree(case):
+    """Codes (on CPUs) and comparisons (elsewhere) give the same integers."""
+    classes, batches = case
+    for predictions, masks in batches:
+        ours, theirs = (count(predictions, masks, classes) for count in (_counted_by_code, counted_by_comparison))
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_counts_of_nothing_have_no_score():
+    """Before the first batch: n/a, as by torchmetrics."""
+    assert PaperCounts(classes=2, undefined="ignore").compute() == {"iou": None, "dice": None}
+
+
+def test_counting_asks_the_device_for_nothing():
+    """On the meta device a tensor has no values, so whatever would read one raises."""
+    counts = PaperCounts(classes=3, undefined="as_paper")
+    predictions, masks = (torch.zeros(2, 4, 4, dtype=kind, device="meta") for kind in (torch.uint8, torch.int64))
+    counts.update(predictions, masks)
+    with pytest.raises(NotImplementedError):
+        counts.compute()

@@ -13,9 +13,11 @@ from torch import nn
 from harness.checkpoint import load_checkpoint
 from harness.config.labels import LabelMap
 from harness.config.spec import Objective
-from harness.data.batches import training_batches
+from harness.data.batches import normalized, training_batches
+from harness.data.targets import target_table
 from harness.epoch import NotFinite
 from harness.errors import BadInput
+from harness.metrics import PaperMetrics
 from harness.optimization import balanced_weights
 from harness.train import (
     EpochReport,
@@ -123,6 +125,28 @@ def test_objective_that_never_is_there_is_refused(root: Path, tmp_path: Path) ->
     spec = toy_spec(root, epochs=1, objective=Objective(metric="val/dice_absent"))
     with pytest.raises(BadInput, match="val/dice_absent"):
         trained(spec, tmp_path / "c.pt")
+
+
+def test_the_best_epochs_paper_scores_are_torchmetrics_own(root: Path, tmp_path: Path) -> None:
+    """Every epoch is told by counts; what is kept of the best one is torchmetrics' number, equal to 1e-6."""
+    for undefined in ("ignore", "as_paper"):
+        spec, reports = toy_spec(root, epochs=2, undefined=undefined), []
+        result = trained(spec, tmp_path / "c.pt", reports=reports)
+        told, kept = reports[result.best_epoch - 1].values, result.progress.history[result.best_epoch - 1]
+        data, model = data_of(spec), tiny_net(spec)
+        model.load_state_dict(result.weights)
+        model.eval()
+        metrics = PaperMetrics(classes=spec.classes, undefined=undefined)
+        table = target_table(spec.dataset.labels, undefined)
+        for start in range(0, len(data.validation_indices), spec.train.batch_size):
+            batch = data.validation_indices[start : start + spec.train.batch_size]
+            with torch.inference_mode():
+                predictions = model(torch.tensor(normalized(data.validation.images_NHWC[batch], "unit"))).argmax(1)
+            metrics.update(predictions, torch.tensor(table[data.validation.masks_NHW[batch]], dtype=torch.int64))
+        expected = metrics.compute()
+        for name in ("iou", "dice"):
+            assert kept[f"paper/val/{name}"] == expected[name]
+            assert told[f"paper/val/{name}"] == pytest.approx(expected[name], abs=1e-6)
 
 
 def test_class_weights_are_inverse_frequencies_with_mean_one() -> None:
