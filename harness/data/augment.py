@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -61,21 +62,22 @@ def _paper(undefined_target: int) -> Augment:
 
 def paper_policy(border_mode: int) -> Augment:
     """The paper's moves with another of OpenCV's borders: under BORDER_CONSTANT, targets beyond the edge are 0."""
-    compose, numbers, generator = _paper_compose(border_mode)
+    compose, numbers, generator, alone = _paper_compose(border_mode)
 
     def augment(image_HWC: Image, target_HW: Target, *, seed: int, epoch: int, index: int) -> tuple[Image, Target]:
         words = np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint64)
-        numbers.seed(int(words[0]))
-        generator.bit_generator.state = np.random.PCG64(int(words[1])).state
-        moved = compose(image=np.ascontiguousarray(image_HWC), mask=target_HW)
-        return moved["image"], moved["mask"]
+        with alone:
+            numbers.seed(int(words[0]))
+            generator.bit_generator.state = np.random.PCG64(int(words[1])).state
+            both = compose(image=np.ascontiguousarray(image_HWC), mask=target_HW)
+        return both["image"], both["mask"]
 
     return augment
 
 
 @lru_cache(maxsize=2)
-def _paper_compose(border_mode: int) -> tuple[Any, random.Random, np.random.Generator]:
-    """The paper's transforms, and the two generators that they all draw from.
+def _paper_compose(border_mode: int) -> tuple[Any, random.Random, np.random.Generator, threading.Lock]:
+    """The paper's transforms, the two generators that they all draw from, and a lock on these.
 
     Shared on purpose: `Compose.set_random_seed` gives every transform a generator of its own with the *same*
     seed, so that all four moves came together or not at all.
@@ -96,7 +98,7 @@ def _paper_compose(border_mode: int) -> tuple[Any, random.Random, np.random.Gene
         compose = albumentations.Compose(moves)
     numbers, generator = random.Random(0), np.random.default_rng(0)
     compose.set_random_state(generator, numbers)
-    return compose, numbers, generator
+    return compose, numbers, generator, threading.Lock()
 
 
 def _paper_one_warp(undefined_target: int) -> Augment:

@@ -126,7 +126,7 @@ def test_a_warp_over_four_channels_has_the_bits_of_one_over_three(
 @pytest.fixture(scope="module")
 def drawn_by_albumentations() -> list[dict[str, Any]]:
     """What 4,000 patches went through in the policy `paper`; parameters that were not drawn are missing."""
-    compose, numbers, _ = _paper_compose(cv2.BORDER_REFLECT)
+    compose, numbers, *_ = _paper_compose(cv2.BORDER_REFLECT)
     numbers.seed(11)
     tiny = {"image": np.zeros((HEIGHT, WIDTH, 3), np.uint8), "mask": np.zeros((HEIGHT, WIDTH), np.uint8)}
     return [dict(_parameters(compose, tiny)) for _ in range(4000)]

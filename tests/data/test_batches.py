@@ -25,6 +25,7 @@ from harness.data.batches import (
 )
 from harness.data.cohort import read_cohort
 from harness.data.patches import PatchStore, open_store
+from harness.data.prefetch import prefetched
 from harness.data.targets import target_table
 
 LABELS = BUILTIN["tiger7"]
@@ -91,6 +92,24 @@ def test_batches_are_the_augmented_patches_bit_by_bit(store: PatchStore, augment
     images, targets = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     assert images.tobytes() == normalized(np.stack([image for image, _ in pairs]), normalize).tobytes()
     assert targets.tobytes() == np.stack([target for _, target in pairs]).astype(np.int64).tobytes()
+
+
+@pytest.mark.parametrize("augment", ["paper", "paper_one_warp", "histology"])
+def test_batches_made_ahead_in_a_thread_are_the_same(store: PatchStore, augment: str) -> None:
+    """Whatever the consumer augments meanwhile: paper's two generators are shared by all of a process."""
+    spec, everything = TrainSpec(augment=augment, batch_size=2), np.arange(9)
+    drawn = training_batches(store, everything, spec=spec, table=TABLE, labels=LABELS, seed=3, epoch=1)
+    elsewhere = build_augment(augment, undefined_target=255)
+    ahead = []
+    for batch in prefetched(drawn):
+        ahead.append(batch)
+        for index in range(20):
+            elsewhere(np.array(store.images_NHWC[0]), TABLE[store.masks_NHW[0]], seed=9, epoch=9, index=index)
+    for (images, targets), (same_images, same_targets) in zip(
+        batches(store, augment=augment, batch_size=2), ahead, strict=True
+    ):
+        assert np.array_equal(images, same_images)
+        assert np.array_equal(targets, same_targets)
 
 
 @pytest.mark.parametrize(
