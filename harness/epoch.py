@@ -15,7 +15,6 @@ from harness.config.spec import TrialSpec
 from harness.data.batches import training_batches
 from harness.data.patches import Indices, PatchStore
 from harness.data.prefetch import prefetched
-from harness.data.prefetch import prefetched
 from harness.data.targets import target_table
 from harness.evaluate import LossFunction, Totals, autocast, likeliest, placed, placed_images
 from harness.metrics import PaperCounts
@@ -120,11 +119,6 @@ def train_epoch(
     if not math.isfinite(mean_loss):
         raise NotFinite(f"training loss is {mean_loss} in epoch {epoch}")
     return Trained(mean_loss, totals.counts.compute(), waits.seconds)
-
-
-def _fetched(batches: Iterator[Item], device: torch.device) -> Iterator[Item]:
-    """In a thread where a device computes meanwhile. A CPU trial has one core, and fetching is 1 % of its time."""
-    return batches if device.type == "cpu" else prefetched(batches)
 
 
 def _fetched(batches: Iterator[Item], device: torch.device) -> Iterator[Item]:
