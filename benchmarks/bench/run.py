@@ -17,6 +17,7 @@ from benchmarks.bench.results import ROOT, Result, Results, commit, machine, now
 from benchmarks.bench.row import Entry
 
 Tell = Callable[[str], None]
+REPEAT = "BENCH_REPEAT"  # 0, 1, ...: for sides whose repeats are seeds
 # Two torch threads on shared cores can be 15 times slower than one. A side that wants more says so itself.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
 
@@ -53,10 +54,11 @@ def measure(entry: Entry, side: str, repeat: int, *, log: Path) -> Result:
     log.parent.mkdir(parents=True, exist_ok=True)
     began, date, load = time.perf_counter(), now(), os.getloadavg()[0]
     command = [sys.executable, "-m", "benchmarks.bench.side", entry.module, side]
+    environment = {**os.environ, **ENVIRONMENT, REPEAT: str(repeat)}
     with (
         log.open("ab") as stream,
         subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=stream, start_new_session=True,
         ) as process,
     ):  # fmt: skip
