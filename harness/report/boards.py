@@ -98,13 +98,17 @@ class Board:
 
 @lru_cache(maxsize=8)
 def group_boards(sweep: Sweep, *, metric: str | None = None) -> tuple[Board, ...]:
-    """One board per comparability group, by the sweep's objective unless another `metric` (to maximise) is asked."""
+    """One board per comparability group, by the sweep's objective unless another `metric` (to maximise) is asked.
+
+    By another one rows are ranked and have their intervals, but are not compared in pairs.
+    """
     names = _set_names(sweep)
     boards = []
     for group, trials in _by(sweep.rankable, "group").items():
         labels = tuple(sorted({_scored(trial).label_map for trial in trials}))
         key = f"{safe_name('-'.join(labels))}-{group[:6]}"
-        boards.append(_board(key, trials, metric or sweep.metric, sweep.minimize and metric is None, names, labels))
+        minimize, own = sweep.minimize and metric is None, metric is None
+        boards.append(_board(key, trials, metric or sweep.metric, minimize, names, labels, pairs=own))
     return tuple(sorted(boards, key=lambda board: (board.title, board.key)))
 
 
@@ -129,7 +133,7 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
     """What a reader must know about a row before believing its rank."""
     result = row.trial.result or {}
     # Another tool's masks only carry the mark, so that scores without the trials' enlarged ROIs compare.
-    resized = 0 if row.trial.external else sum(roi.resized for roi in row.scored.rois)
+    resized = 0 if row.trial.external else row.scored.resized
     cuts = result.get("lr_cuts")
     found = [
         "winner" if row.wins else None,
@@ -139,7 +143,7 @@ def flags(row: Row, sweep: Sweep) -> tuple[str, ...]:
         "not trained here" if row.trial.external else None,
         "baseline" if row.trial.baseline else None,
         _mark(row, sweep),
-        f"{resized} of {len(row.scored.rois)} ROIs enlarged" if resized else None,
+        f"{resized} of {row.scored.regions} ROIs enlarged" if resized else None,
         _cuts(cuts) if row.trial.settings.get("schedule") == "plateau" or cuts else None,
         "stopped early" if result.get("stopped_early") else None,
         *(str(flag).replace("_", " ") for flag in result.get("flags") or ()),
@@ -192,6 +196,8 @@ def _board(
     minimize: bool,
     set_names: Mapping[str, str],
     label_maps: tuple[str, ...],
+    *,
+    pairs: bool = True,
 ) -> Board:
     fresh: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -204,16 +210,16 @@ def _board(
         label_maps=label_maps,
         metric=metric,
         minimize=minimize,
-        rows=_trusted(rank(rows, minimize=minimize), metric, minimize),
+        rows=_trusted(rank(rows, minimize=minimize), metric, minimize, pairs),
         devices=dict(devices),
         validation_set=set_names.get(_scored(trials[0]).pixels),
     )
 
 
-def _trusted(rows: Sequence[Row], metric: str, minimize: bool) -> tuple[Row, ...]:
+def _trusted(rows: Sequence[Row], metric: str, minimize: bool, pairs: bool) -> tuple[Row, ...]:
     """The rows with what may be said of their scores, given that the first of them leads."""
     ranked = [row for row in rows if row.rank is not None]
-    trusts = judged([row.runs for row in ranked], metric, minimize=minimize)
+    trusts = judged([row.runs for row in ranked], metric, minimize=minimize, pairs=pairs)
     found = [_with(row, trust=trust) for row, trust in zip(ranked, trusts, strict=True)]
     if found and _wins(found[0], found[1:]):
         found[0] = _with(found[0], wins=True)

@@ -35,7 +35,9 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
     groups = {trial.uid: board.key for board in group_boards(sweep) for row in board.rows
               for trial in (row.trial, *row.replicates)}  # fmt: skip
     rows = []
-    for trial in (*sweep.trials, *sweep.external):
+    trials = (*sweep.trials, *sweep.external)
+    intervals = iter(intervals_of([trial.scored for trial in trials if trial.scored]))
+    for trial in trials:
         own = placed.get(trial.uid)
         scores = trial.scored.scores if trial.scored else {}
         rows.append(
@@ -50,7 +52,7 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "seed": trial.seed,
                 "parameters": dict(trial.parameters),
                 "scores": {name.removeprefix("val/"): value for name, value in scores.items()},
-                "intervals": intervals_of(trial.scored) if trial.scored else None,
+                "intervals": next(intervals) if trial.scored else None,
                 "trust": asdict(own[1].trust) if own else None,
                 "support": dict(trial.scored.support) if trial.scored else None,
                 "state": trial.state,

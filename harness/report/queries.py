@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness import scores
 from harness.config.knobs import label_of
 from harness.config.spec import TrialSpec
 from harness.errors import BadInput
 from harness.files import fingerprint, read_json
+from harness.scores import RoiMatrices
 from harness.tracking.project import read_cursor
 from harness.trial.folder import TrialFolder
 
@@ -32,11 +36,15 @@ class Epoch:
     values: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """A complete trial's validation matrices, and the scores derived from them here and now."""
+    """A complete trial's validation matrices, and the scores derived from them."""
 
-    rois: tuple[scores.RoiMatrices, ...]
+    file: Path  # scores.json
+    patients: tuple[str, ...]  # sorted
+    counts_2PSC: scores.Matrix  # per patient: all pixels, and those in non-homogeneous cells
+    regions: int
+    resized: int  # of these: smaller than a patch, and so enlarged
     scheme: scores.Scheme
     matrix: scores.Matrix  # pooled over all ROIs: source ids by columns
     scores: Mapping[str, float | None]
@@ -50,9 +58,9 @@ class Scored:
         return self.scheme.labels.name
 
     @property
-    def patients(self) -> tuple[str, ...]:
-        """Validation patients, sorted."""
-        return tuple(sorted({roi.patient for roi in self.rois}))
+    def rois(self) -> tuple[RoiMatrices, ...]:
+        """Every region's counts, read from the file: few trials are looked at as closely."""
+        return _rois_in(self.file, self.file.stat().st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +164,19 @@ def canonical(value: Value) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def read_sweep(folder: Path) -> Sweep:
-    """Read `<home>/sweeps/<sweep>/g<n>`, finished or still running; BadInput when it is no such folder."""
+Reader = Callable[[Path, Mapping[str, Any], list[str]], list[Trial]]  # a folder of trials, space.json, problems
+
+
+@lru_cache(maxsize=64)
+def _rois_in(file: Path, _: int) -> tuple[RoiMatrices, ...]:
+    return tuple(scores.read_scores(read_json(file))[0])
+
+
+def read_sweep(folder: Path, *, reader: Reader | None = None) -> Sweep:
+    """Read `<home>/sweeps/<sweep>/g<n>`, finished or still running; BadInput when it is no such folder.
+
+    `reader` reads the trials that were trained here (default: every file of every trial; see harness.report.index).
+    """
     space_file = folder / "space.json"
     try:
         document = dict(read_json(space_file))
@@ -166,23 +185,24 @@ def read_sweep(folder: Path) -> Sweep:
     except DOCUMENT_ERRORS as error:
         raise BadInput(f"{space_file}: not a sweep's description: {error}") from None
     problems: list[str] = []
-    trials = _read_trials(folder / "trials", problems)
+    trials = (reader or read_trials)(folder / "trials", document, problems)
     return Sweep(
         name=str(document.get("name", folder.parent.name)),
         generation=int(document.get("generation", 1)),
         folder=folder,
         document=document,
         trials=tuple(sorted(trials, key=lambda t: (t.stratum, t.replicate_of is not None, t.number, t.uid))),
-        external=tuple(_read_trials(folder / "external", problems)),
+        external=tuple(read_trials(folder / "external", document, problems)),
         varying=_varying(trials),
         problems=tuple(problems),
         marked=any(trial.mark for trial in trials),
     )
 
 
-def _read_trials(folder: Path, problems: list[str]) -> list[Trial]:
+def read_trials(folder: Path, _: Mapping[str, Any], problems: list[str]) -> list[Trial]:
+    """Every file of every trial in a folder."""
     found = sorted(path for path in folder.glob("*") if (path / "trial.json").is_file())
-    return [trial for path in found if (trial := _read_trial(TrialFolder(path), problems)) is not None]
+    return [trial for path in found if (trial := read_trial(TrialFolder(path), problems)) is not None]
 
 
 def _varying(trials: list[Trial]) -> tuple[str, ...]:
@@ -190,7 +210,8 @@ def _varying(trials: list[Trial]) -> tuple[str, ...]:
     return tuple(key for key in keys if len({canonical(trial.parameters.get(key)) for trial in trials}) > 1)
 
 
-def _read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
+def read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
+    """One trial; None for one whose record cannot be read. What cannot be read is a line in `problems`."""
     try:
         said = dict(read_json(folder.state_file))
         state = str(said["state"])
@@ -268,8 +289,13 @@ def _scored(folder: TrialFolder, data: list[Any] | None, problems: list[str]) ->
         rois, scheme = scores.read_scores(document)
         matrix = scores.pooled([roi.matrix for roi in rois])
         pixels = _pixels(rois, scheme, data, document.get("metric_version"))
+        patients = tuple(sorted({roi.patient for roi in rois}))
         return Scored(
-            rois=tuple(rois),
+            file=folder.scores,
+            patients=patients,
+            counts_2PSC=_by_patient(rois, patients),
+            regions=len(rois),
+            resized=sum(roi.resized for roi in rois),
             scheme=scheme,
             matrix=matrix,
             scores=scores.score_rois(rois, scheme),
@@ -282,9 +308,16 @@ def _scored(folder: TrialFolder, data: list[Any] | None, problems: list[str]) ->
         return None
 
 
-def _pixels(
-    rois: list[scores.RoiMatrices], scheme: scores.Scheme, data: list[Any] | None, metric_version: object
-) -> str:
+def _by_patient(rois: list[RoiMatrices], patients: tuple[str, ...]) -> scores.Matrix:
+    places = {patient: place for place, patient in enumerate(patients)}
+    counts = np.zeros((2, len(patients), *rois[0].matrix.shape), dtype=np.int64)
+    for roi in rois:
+        counts[0, places[roi.patient]] += roi.matrix
+        counts[1, places[roi.patient]] += roi.matrix_non_homogeneous
+    return counts
+
+
+def _pixels(rois: list[RoiMatrices], scheme: scores.Scheme, data: list[Any] | None, metric_version: object) -> str:
     """Names the validation pixels and how they are judged.
 
     The counts of true pixels are part of it: trials that claim the same ROIs and yet saw other masks must not

@@ -305,4 +305,4 @@ def score_head(metric: str) -> str:
 
 def _scale(board: Board) -> str:
     scored = board.rows[0].scored
-    return f"{plural(len(scored.rois), 'ROI')} of {plural(len(scored.patients), 'patient')}"
+    return f"{plural(scored.regions, 'ROI')} of {plural(len(scored.patients), 'patient')}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.files import read_json
-from harness.inference.intervals import Interval, Spread, difference, interval, mean_over_seeds, spread_of, with_own
-from harness.inference.ratios import KINDS, Ratios, ratios_of, ratios_of_epochs
+from harness.inference.batch import every_interval, is_ratio, spreads
+from harness.inference.intervals import Interval, Spread, difference, interval, mean_over_seeds, with_own
+from harness.inference.ratios import Ratios, ratios_of_epochs
 from harness.inference.selection import Selection, corrected_winner
 from harness.inference.simultaneous import against_leader
 from harness.report.queries import DOCUMENT_ERRORS, Scored, Trial
@@ -33,20 +34,22 @@ class Trust:
 UNKNOWN = Trust()
 
 
-def judged(runs: Sequence[Sequence[Scored]], metric: str, *, minimize: bool) -> tuple[Trust, ...]:
+def judged(runs: Sequence[Sequence[Scored]], metric: str, *, minimize: bool, pairs: bool = True) -> tuple[Trust, ...]:
     """The ranked rows of one board, the leader first; a row is one run, or the replicates whose mean it is.
+
+    Without `pairs` they have their intervals, and are not compared.
 
     Where rows of several seeds and of one meet, another seed would have moved the latter, too: they are compared as if
     by as much as the former's seeds differ.
     """
-    spreads = [_spread(of_row, metric) for of_row in runs]
-    leader = spreads[0] if spreads else None
-    if leader is None:
-        return tuple(UNKNOWN if spread is None else Trust(interval(spread)) for spread in spreads)
-    compared = _with_seeds(spreads, [len(of_row) for of_row in runs])
+    known = _of_rows(runs, metric)
+    leader = known[0] if known else None
+    if leader is None or not pairs:
+        return tuple(UNKNOWN if spread is None else Trust(interval(spread)) for spread in known)
+    compared = _with_seeds(known, [len(of_row) for of_row in runs])
     against = iter(against_leader([spread for spread in compared if spread is not None], minimize=minimize))
     found = []
-    for place, (spread, moved) in enumerate(zip(spreads, compared, strict=True)):
+    for place, (spread, moved) in enumerate(zip(known, compared, strict=True)):
         if spread is None or moved is None:
             found.append(UNKNOWN)
             continue
@@ -74,18 +77,14 @@ def class_interval(runs: Sequence[Scored], metric: str) -> Interval | None:
     return None if spread is None else interval(spread)
 
 
-def intervals_of(scored: Scored) -> dict[str, list[float]]:
-    """{score without `val/`: [low, high]} of a run, for every score over all patients that has one."""
-    found = {}
-    for kind in KINDS:
-        counts = ratios_of(scored.rois, scored.scheme, f"val/{kind}")
-        if counts is None:
-            continue
-        parts = {kind: counts, **{f"{kind}_{name}": counts.of_class(name) for name in counts.classes}}
-        for name, part in parts.items():
-            if (spread := spread_of(part)) is not None:
-                known = interval(spread)
-                found[name] = [known.low, known.high]
+def intervals_of(runs: Sequence[Scored]) -> list[dict[str, list[float]]]:
+    """{score without `val/`: [low, high]} of each run, for every score over all patients that has one."""
+    found: list[dict[str, list[float]]] = [{} for _ in runs]
+    for places in _alike(runs):
+        first = runs[places[0]]
+        known = every_interval([runs[place].counts_2PSC for place in places], first.patients, first.scheme)
+        for place, one in zip(places, known, strict=True):
+            found[place] = one
     return found
 
 
@@ -113,22 +112,40 @@ def _epochs(trial: Trial, name: str) -> tuple[Ratios, ...]:
         patients = tuple(sorted(epochs[0]["patients"]))
         matrices = np.asarray([[epoch["patients"][one] for one in patients] for epoch in epochs], dtype=np.int64)
     except DOCUMENT_ERRORS:
-        best = ratios_of(scored.rois, scored.scheme, f"val/{name}")
-        return () if best is None else (best,)
+        return ratios_of_epochs(scored.counts_2PSC[:1], scored.patients, scored.scheme, name)
     return ratios_of_epochs(matrices, patients, scored.scheme, name)
 
 
 def _spread(runs: Sequence[Scored], metric: str) -> Spread | None:
-    spreads = [_spread_of_run(run, metric) for run in runs]
-    known = [spread for spread in spreads if spread is not None]
-    if len(known) < len(runs):
+    return _of_rows([runs], metric)[0]
+
+
+def _of_rows(rows: Sequence[Sequence[Scored]], metric: str) -> list[Spread | None]:
+    """Of every row: its run's, or that of the mean over its runs; None where one of them has none."""
+    if not is_ratio(metric):  # such as a loss
+        return [None] * len(rows)
+    runs = [run for row in rows for run in row]
+    known: list[Spread | None] = [None] * len(runs)
+    for places in _alike(runs):
+        first = runs[places[0]]
+        found = spreads([runs[place].counts_2PSC for place in places], first.patients, first.scheme, metric)
+        for place, spread in zip(places, found, strict=True):
+            known[place] = spread
+    every = iter(known)
+    return [_mean([next(every) for _ in row]) for row in rows]
+
+
+def _mean(found: Sequence[Spread | None]) -> Spread | None:
+    known = [spread for spread in found if spread is not None]
+    if len(known) < len(found):
         return None
     return known[0] if len(known) == 1 else mean_over_seeds(known)
 
 
-def _spread_of_run(run: Scored, metric: str) -> Spread | None:
-    try:
-        counts = ratios_of(run.rois, run.scheme, metric)
-    except ValueError:  # such as a loss
-        return None
-    return None if counts is None else spread_of(counts)
+def _alike(runs: Sequence[Scored]) -> list[list[int]]:
+    """Places of runs on the same true pixels with the same classes."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for place, run in enumerate(runs):
+        labels = run.scheme.labels
+        groups.setdefault((run.group, labels.class_names, run.scheme.undefined_column), []).append(place)
+    return list(groups.values())
