@@ -62,13 +62,15 @@ def status(name: str | None, again: bool, as_json: bool, home: Path | None) -> N
 @home_option
 def report(name: str | None, out: Path, check: bool, as_json: bool, home: Path | None) -> None:
     """Write a sweep's report and leaderboard tables again (default: the sweep that ran last). Loads no torch."""
+    # Before numpy is loaded. The report's products of matrices are small: threads wait more than they compute.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from harness.report.claims import check_claims
-    from harness.report.queries import read_sweep
+    from harness.report.index import read_indexed
     from harness.sweep.layout import open_home
 
     at = open_home(home)
     generation = named_sweep(at, name).last_generation()
-    sweep = read_sweep(generation.path)
+    sweep = read_indexed(generation.path)
     page = _written(sweep, generation, out)
     if as_json:
         click.echo((page.parent / "leaderboard.json").read_text(encoding="utf-8"))
@@ -155,9 +157,9 @@ def write_report(generation: GenerationFolder, out: Path) -> Path:
 
     The generation notes where, so that `harness status` finds it.
     """
-    from harness.report.queries import read_sweep
+    from harness.report.index import read_indexed
 
-    return _written(read_sweep(generation.path), generation, out)
+    return _written(read_indexed(generation.path), generation, out)
 
 
 def _written(sweep: Sweep, generation: GenerationFolder, out: Path) -> Path:
