@@ -1,0 +1,220 @@
+"""Row 3: training throughput on CPUs: U-Net over EfficientNet-B0, 64 px, batch 8, the paper's augmentation, Adam.
+
+`plain` is the loop by hand, tuned: patches as tensors in memory, nothing read while it trains, inference mode, one
+confusion matrix, the best weights saved. Ours is `fit()` as a trial runs it, with a checkpoint after every epoch.
+Both train the same network on the same patches; a rate counts training patches over whole epochs with validation.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import tempfile
+import time
+from functools import partial
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import cv2
+import numpy as np
+from filelock import FileLock
+
+from benchmarks.bench.results import FOLDER
+from benchmarks.bench.row import Comparison, Figures, Row, Side
+from harness.checkpoint import Checkpoint, save_checkpoint
+from harness.config.labels import BUILTIN, TIGER_IDS
+from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
+from harness.data.cohort import read_cohort
+from harness.data.phantom import Phantom, synthesize
+from harness.data.targets import target_table
+from harness.train import EpochReport, TrialData
+
+PX, BATCH, TRAINING_PATCHES = 64, 8, 128
+EPOCHS = 3  # the first one warms up
+ENCODER, LABELS = "efficientnet-b0", BUILTIN["unicorn3"]
+DATA = FOLDER / "03_training"
+
+
+def prepared() -> tuple[TrialSpec, TrialData]:
+    """The trial and its patches, which are cut once for all sides and repeats; one of six patients validates."""
+    from harness.trial.run import open_data
+
+    root = DATA / "phantom"
+    DATA.mkdir(parents=True, exist_ok=True)
+    with FileLock(DATA / "lock"):
+        if not root.is_dir():
+            synthesize(root, Phantom(patients=6, roi_px=256, tiny_share=0.0))
+        rois = read_cohort(root)
+        patients = sorted({roi.patient for roi in rois})
+        spec = TrialSpec(
+            dataset=DatasetVariant(
+                root=str(root),
+                data_hash="row 3",
+                source_ids=TIGER_IDS,
+                labels=LABELS,
+                cut=Cut(patch_px=PX, input_px=PX, stride=PX),
+                split=Split(train=tuple(patients[1:]), validation=tuple(patients[:1])),
+            ),
+            model=ModelSpec(architecture="unet", encoder=ENCODER, encoder_weights="random"),
+            train=TrainSpec(epochs=EPOCHS, batch_size=BATCH, loss="cross_entropy", augment="paper", stop_patience=None),
+            seed=1,
+        )
+        data = open_data(spec, rois, DATA / "stores")
+    some = data.training_indices[:TRAINING_PATCHES]
+    return spec, TrialData(data.training, some, data.validation, data.validation_indices, data.scheme)
+
+
+def ours(barrier: Barrier | None = None) -> Figures:
+    """A trial's training on one thread."""
+    import torch
+
+    from harness.train import fit, initial_model
+    from harness.trial.run import settle
+
+    device = torch.device("cpu")
+    settle(device)
+    spec, data = prepared()
+    model, clock = initial_model(spec), _Clock(barrier)
+
+    def save(checkpoint: Checkpoint) -> None:
+        save_checkpoint(Path(folder) / "checkpoint.pt", checkpoint, fingerprint=spec.fingerprint)
+
+    def on_epoch(report: EpochReport) -> None:
+        clock.epoch()
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(spec, data, model, device=device, save=save, on_epoch=on_epoch, should_stop=lambda: False)
+    return clock.figures(len(data.training_indices))
+
+
+def two_of_ours() -> Figures:
+    """Two trials at the same time, each in a process of its own: the sum of their rates."""
+    prepared()
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_one_of_two, args=(barrier, answers)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [answers.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return {name: sum(one[name] for one in found) for name in found[0]}
+
+
+def _one_of_two(barrier: Barrier, answers: Queue[Figures]) -> None:
+    answers.put(ours(barrier))
+
+
+def plain(threads: int) -> Figures:
+    """The loop by hand."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    import albumentations as A  # noqa: N812  # so in its own documentation
+    import segmentation_models_pytorch as smp
+    import torch
+
+    spec, data = prepared()
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    random.seed(1)
+    torch.manual_seed(1)
+    table, classes = target_table(LABELS, "ignore"), len(LABELS.class_names)
+    images, masks = (np.array(array[data.training_indices]) for array in _arrays(data.training, table))
+    held_images, held_masks = (
+        torch.tensor(array[data.validation_indices]) for array in _arrays(data.validation, table)
+    )
+    held_masks = held_masks.long()
+    reflect = {"border_mode": cv2.BORDER_REFLECT}
+    augment = A.Compose(
+        [
+            A.Rotate(limit=45, p=0.5, **reflect),
+            A.ShiftScaleRotate(shift_limit=0.5, scale_limit=0.15, rotate_limit=0, p=0.5, **reflect),
+            A.HorizontalFlip(p=0.5),
+            A.VerticalFlip(p=0.5),
+        ]
+    )
+    model = smp.Unet(ENCODER, encoder_weights=None, classes=classes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=spec.train.learning_rate)
+    loss_of = torch.nn.CrossEntropyLoss(ignore_index=255)
+
+    def as_input(some: Any) -> Any:
+        return some.permute(0, 3, 1, 2).float().div_(255)
+
+    def validated() -> float:
+        model.eval()
+        pairs = torch.zeros(classes * classes, dtype=torch.int64)
+        with torch.inference_mode():
+            for start in range(0, len(held_images), BATCH):
+                truth = held_masks[start : start + BATCH]
+                logits = model(as_input(held_images[start : start + BATCH]))
+                loss_of(logits, truth)
+                known = truth != 255
+                codes = truth[known] * classes + logits.max(dim=1).indices[known]
+                pairs += torch.bincount(codes, minlength=classes * classes)
+        confusion = pairs.view(classes, classes).double()
+        hits = confusion.diagonal()
+        return float((hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean())
+
+    best, clock = -1.0, _Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(EPOCHS):
+            model.train()
+            order = torch.randperm(len(images)).numpy()
+            for start in range(0, len(order), BATCH):
+                both = [augment(image=images[i], mask=masks[i]) for i in order[start : start + BATCH]]
+                inputs = as_input(torch.from_numpy(np.stack([pair["image"] for pair in both])))
+                truth = torch.from_numpy(np.stack([pair["mask"] for pair in both])).long()
+                optimizer.zero_grad(set_to_none=True)
+                loss_of(model(inputs), truth).backward()
+                optimizer.step()
+            score = validated()
+            if score > best:
+                best = score
+                torch.save(model.state_dict(), Path(folder) / "best.pt")
+            clock.epoch()
+    return clock.figures(len(images))
+
+
+def _arrays(store: Any, table: Any) -> tuple[Any, Any]:
+    return store.images_NHWC, table[store.masks_NHW]
+
+
+class _Clock:
+    """Times the epochs after the first; with a barrier both trials begin them together."""
+
+    def __init__(self, barrier: Barrier | None = None) -> None:
+        self._barrier, self._epochs = barrier, 0
+
+    def epoch(self) -> None:
+        """An epoch is over."""
+        self._epochs += 1
+        if self._epochs == 1:
+            if self._barrier is not None:
+                self._barrier.wait()
+            self._began, self._cpu_began = time.perf_counter(), time.process_time()
+        self._ended, self._cpu_ended = time.perf_counter(), time.process_time()
+
+    def figures(self, patches: int) -> Figures:
+        """Per wall second, and per second of CPU time (which other work on the machine disturbs less)."""
+        done = patches * (self._epochs - 1)
+        return {
+            "patches_per_second": done / (self._ended - self._began),
+            "patches_per_cpu_second": done / (self._cpu_ended - self._cpu_began),
+        }
+
+
+ONE, TWO = "ours, one process", "ours, two trials on two cores"
+PLAIN, PLAIN_2 = "plain loop, one thread", "plain loop, two threads"
+ROW = Row(
+    number=3,
+    work="training with validation: U-Net/EfficientNet-B0, 64 px, batch 8",
+    better="more",
+    sides=(Side(ONE, ours), Side(PLAIN, partial(plain, 1)), Side(TWO, two_of_ours), Side(PLAIN_2, partial(plain, 2))),
+    comparisons=(
+        Comparison(ONE, PLAIN, "patches_per_second", 1.0, "more"),
+        Comparison(TWO, PLAIN_2, "patches_per_second", 1.3, "more"),
+        Comparison(ONE, PLAIN, "patches_per_cpu_second", 1.0, "more"),
+    ),
+)
