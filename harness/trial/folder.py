@@ -3,7 +3,7 @@
 trials/<uid>/
   spec.json  environment.json          written before the first attempt / by the accepted one
   attempts/<n>/                        one per start of a worker; only its own worker writes there
-    events.jsonl  checkpoint.pt  epochs/<epoch>.pt  outputs/...
+    events.jsonl  checkpoint.pt  checkpoint.settled.pt  epochs/<epoch>.pt  outputs/...
   result.json scores.json weights.safetensors model.json predictions/ figures/    moved from the accepted attempt
   mlflow_model/                        once exported
   manifest.json                        sha256 of all of the above, written last: with it the trial is complete
@@ -57,6 +57,11 @@ class Attempt:
         return self.path / "checkpoint.pt"
 
     @property
+    def settled(self) -> Path:
+        """An earlier one that is on disk for certain, while the last one may not be; see `harness.trial.saving`."""
+        return self.path / "checkpoint.settled.pt"
+
+    @property
     def epochs(self) -> Path:
         """Checkpoints that are kept, one file per epoch: `<epoch>.pt`."""
         return self.path / "epochs"
@@ -89,15 +94,16 @@ class Attempt:
         events = self.read_events()
         return bool(events) and events[-1]["event"] == "finished" and events[-1]["state"] == "complete"
 
-    def append_event(self, event: dict[str, Any]) -> None:
-        """Append one event and force it to disk."""
+    def append_event(self, event: dict[str, Any], *, settle: bool = True) -> None:
+        """Append one event, where it survives the end of this process; unless `settle` is false, force it to disk."""
         line = (json.dumps(event, allow_nan=False) + "\n").encode()
         with self.events.open("ab", buffering=0) as stream:
             before = stream.tell()
             try:
                 if stream.write(line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.events))
-                os.fsync(stream.fileno())
+                if settle:
+                    os.fsync(stream.fileno())
             except OSError:
                 stream.truncate(before)  # half a line would take the next one with it
                 raise

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import torch
 
-from harness.checkpoint import Checkpoint, CheckpointUnreadable, load_checkpoint, save_checkpoint
+from harness.checkpoint import Checkpoint
 from harness.config.pause import Pause
 from harness.config.spec import TrialSpec
 from harness.data.cohort import read_cohort
@@ -32,6 +32,7 @@ from harness.train import EpochReport, Paused, Stopped, TrialData, fit
 from harness.trial.environment import system_metrics
 from harness.trial.folder import Attempt, TrialFolder
 from harness.trial.outputs import PatchFacts, write_outputs
+from harness.trial.saving import Saving, newest_state
 from harness.trial.warm import INITIAL_MODELS
 
 Event = dict[str, Any]
@@ -62,14 +63,15 @@ def run_trial(
     """
     attempt = folder.attempt(number)
     attempt.path.mkdir(parents=True, exist_ok=True)
+    saving = Saving(attempt)
 
     def record(event: Event) -> None:
         event["time"] = time.time()
-        attempt.append_event(event)
+        saving.event(event)
         emit(event)
 
     try:
-        _train(folder, attempt, stores, torch.device(device), record, should_stop, pause)
+        _train(folder, attempt, saving, stores, torch.device(device), record, should_stop, pause)
     except Paused:
         record({"event": "finished", "state": "paused", "cause": None, "message": None})
     except Stopped:
@@ -87,6 +89,7 @@ def run_trial(
         record({"event": "finished", "state": "complete", "cause": None, "message": None})
         # Outputs and event are on disk: nothing will resume from here, and it is the folder's largest file.
         attempt.checkpoint.unlink(missing_ok=True)
+        attempt.settled.unlink(missing_ok=True)
 
 
 def failure_cause(error: Exception) -> str:
@@ -137,17 +140,15 @@ def cohort(spec: TrialSpec) -> tuple[Roi, ...]:
 def newest_checkpoint(folder: TrialFolder, before: int, *, fingerprint: str) -> Checkpoint | None:
     """The newest readable checkpoint of the same spec among attempts with a number below `before`."""
     for attempt in reversed(folder.attempts()):
-        if attempt.number < before and attempt.checkpoint.exists():
-            try:
-                return load_checkpoint(attempt.checkpoint, fingerprint=fingerprint)
-            except CheckpointUnreadable:
-                continue
+        if attempt.number < before and (state := newest_state(attempt, fingerprint=fingerprint)) is not None:
+            return state
     return None
 
 
 def _train(
     folder: TrialFolder,
     attempt: Attempt,
+    saving: Saving,
     stores: Path,
     device: torch.device,
     record: Callable[[Event], None],
@@ -180,9 +181,8 @@ def _train(
         record({"event": "epoch", **asdict(report), "values": values})
 
     def save(checkpoint: Checkpoint) -> None:
-        save_checkpoint(attempt.checkpoint, checkpoint, fingerprint=spec.fingerprint)
-        if spec.keeps(checkpoint.progress.epoch):
-            attempt.keep_epoch(checkpoint.progress.epoch)
+        keep = spec.keeps(checkpoint.progress.epoch)
+        saving.checkpoint(checkpoint, fingerprint=spec.fingerprint, keep=keep)
 
     result = fit(
         spec,

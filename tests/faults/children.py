@@ -40,8 +40,11 @@ def warm() -> None:
 
     import harness.explore.sweep_figures
     import harness.trial.run
-    import harness.trial.speed  # noqa: F401
+    import harness.trial.saving
+    import harness.trial.speed
 
+    # The tiny sweep's epochs take a tenth of a second; each is to be forced to disk like one of a minute.
+    harness.trial.saving.SETTLE_EVERY_S = 0.0
     torch.set_num_threads(1)
     cv2.setNumThreads(1)  # a pool of threads does not survive a fork, and whoever waits for it waits for ever
 
