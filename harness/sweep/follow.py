@@ -1,21 +1,39 @@
 """A generation's trials, read again and again while another process writes them: only what changed is opened.
 
-Of 1,000 trials a second look costs one `stat` each; a trial that ended is not looked into again.
+Of 1,000 trials a second look costs one `stat` each; a trial that ended is not looked into again. What a look found of
+trials that ended is kept in a file of columns for the next process (see harness.sweep.columns).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.files import read_json
+from harness.files import fingerprint, read_json
+from harness.sweep.columns import (
+    DAMAGE,
+    packed,
+    read_columns,
+    rows_of,
+    stamp_of,
+    table,
+    unpacked,
+    worth_writing,
+    write_columns,
+)
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record
 from harness.trial.folder import Attempt, TrialFolder
+
+if TYPE_CHECKING:
+    from harness.sweep.columns import Columns
+
+FILE = "index-status.npz"
+ATTEMPT = ("number", "read_bytes", "device", "began", "last", "epoch", "epochs_trained", "epoch_seconds", "objective",
+           "timed_seconds", "data_seconds")  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -60,7 +78,7 @@ class TrialSeen:
 
     folder: TrialFolder
     record: Record
-    stamp: tuple[int, int, int]
+    stamp: bytes
     attempts: dict[int, AttemptSeen] = field(default_factory=dict)
 
     @property
@@ -97,31 +115,81 @@ class Follower:
     def __init__(self, generation: GenerationFolder) -> None:
         self.generation = generation
         self.trials: dict[str, TrialSeen] = {}
+        self._columns = generation.path / FILE
+        self._kept = {seen.folder.uid: seen for seen in self._load()}
+        self._held, self._new = len(self._kept), 0  # trials that ended: in the file, and read since
 
     def look(self) -> dict[str, TrialSeen]:
         """{uid: trial} as the folders say it now, in the order of their names."""
         for folder in self.generation.trial_folders():
-            known = self.trials.get(folder.uid)
-            stamp = _stamp(folder.state_file)
+            stamp = _stamp(folder)
             if stamp is None:
                 continue  # made, but not submitted yet
-            if known is not None and known.stamp == stamp and known.record.is_final:
-                continue
+            kept = self._kept.get(folder.uid)
+            known = self.trials.get(folder.uid) or (kept if kept and kept.stamp == stamp else None)
             if known is None or known.stamp != stamp:
                 record = Record.model_validate(read_json(folder.state_file))
                 known = TrialSeen(folder, record, stamp, known.attempts if known else {})
+            elif known.record.is_final:
                 self.trials[folder.uid] = known
+                continue
+            self.trials[folder.uid] = known
             known.read_attempts()
+            self._new += known.record.is_final
+        self._kept = {}
+        if worth_writing(self._held, self._new):
+            self._store()
         return self.trials
 
+    def _load(self) -> list[TrialSeen]:
+        columns = read_columns(self._columns, _KEY)
+        if columns is None:
+            return []
+        try:
+            attempts = rows_of(columns, "attempts")
+            rows = zip(
+                unpacked(columns["names"]), rows_of(columns, "records"), columns["attempts.of"].tolist(), strict=True
+            )
+            stamps, found = columns["stamps"].tobytes(), []
+            for place, (name, record, count) in enumerate(rows):
+                own = {row.pop("number"): AttemptSeen(**row) for row in (next(attempts) for _ in range(count))}
+                stamp = stamps[16 * place : 16 * place + 16]
+                found.append(
+                    TrialSeen(TrialFolder(self.generation.trials / name), Record.model_validate(record), stamp, own)
+                )
+        except DAMAGE:
+            return []
+        return found
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file is replaced; None: there is none."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
+    def _store(self) -> None:
+        import numpy as np  # .1 s that a look at few trials need not spend
+
+        ended = [seen for seen in self.trials.values() if seen.record.is_final]
+        attempts = [
+            dict(zip(ATTEMPT, (number, *astuple(one)), strict=True))
+            for seen in ended
+            for number, one in seen.attempts.items()
+        ]
+        columns: Columns = {
+            "names": packed([seen.folder.uid for seen in ended]),
+            "stamps": np.frombuffer(b"".join(seen.stamp for seen in ended), dtype=np.uint8),
+            "attempts.of": np.array([len(seen.attempts) for seen in ended], dtype=np.int32),
+            **table([seen.record.model_dump(mode="json") for seen in ended], "records"),
+            **table(attempts, "attempts"),
+        }
+        write_columns(self._columns, _KEY, columns)
+        self._held, self._new = len(ended), 0
+
+
+# Another set of fields, in a record or an attempt, is another file.
+_KEY = fingerprint([list(Record.model_fields), ATTEMPT])
+
+
+def _stamp(folder: TrialFolder) -> bytes | None:
+    """Changes when the record or the manifest is replaced, or an attempt begins; None: there is no record."""
+    if not folder.state_file.exists():
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return stamp_of((folder.state_file, folder.manifest, folder.path / "attempts"))
 
 
 def _appended(attempt: Attempt, seen: AttemptSeen) -> Iterator[dict[str, Any]]:

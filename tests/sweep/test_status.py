@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ from rich.console import Console
 from harness.cli_text import status_line, status_text
 from harness.config.load import load_space
 from harness.files import write_json
+from harness.sweep.columns import WORTH_KEEPING
+from harness.sweep.follow import FILE
 from harness.sweep.layout import GenerationFolder, Home
 from harness.sweep.ledger import Record, write_record
 from harness.sweep.status import Status, status_of
@@ -196,3 +199,54 @@ def test_status_loads_neither_torch_nor_mlflow_nor_optuna(home: Home, generation
         [sys.executable, "-c", code, str(home.path)], capture_output=True, text=True, env=dict(os.environ), check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def ended(generation: GenerationFolder, count: int) -> None:
+    """Trials of two strata that completed, were pruned or failed, after an attempt of two epochs."""
+    for number in range(count):
+        stratum, state = ("tiger7", "unicorn3")[number % 2], ("complete", "pruned", "failed")[number % 3]
+        attempt = trial(generation, number, stratum, state, number / 100 if state == "complete" else None)
+        starts(attempt, at=1000.0)
+        trains(attempt, 1, at=1004.0 + number, data_seconds=0.5)
+        trains(attempt, 2, at=1009.0)
+
+
+def test_a_new_process_finds_what_an_earlier_one_read(home: Home, generation: GenerationFolder) -> None:
+    """The status from the columns is that of the folders; a trial that changed, came or went is seen."""
+    ended(generation, WORTH_KEEPING)
+    columns = generation.path / FILE
+    expected = status_of(generation, home)
+    assert columns.exists()
+    content = columns.read_bytes()
+    assert status_of(generation, home) == expected
+    assert columns.read_bytes() == content
+    trial(generation, 3, "unicorn3", "running")
+    trial(generation, 50, "tiger7", "complete", 0.9)
+    shutil.rmtree(generation.trials / "tiger7.0")
+    changed = status_of(generation, home)
+    columns.unlink()
+    assert status_of(generation, home) == changed
+    assert changed["strata"][0]["best"]["number"] == 50
+    assert changed["strata"][1]["waiting"] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"[1]"])
+def test_damaged_columns_are_no_harm(home: Home, generation: GenerationFolder, content: bytes) -> None:
+    """The status is that of the folders, and the file is made anew."""
+    ended(generation, WORTH_KEEPING)
+    expected = status_of(generation, home)
+    (generation.path / FILE).write_bytes(content)
+    assert status_of(generation, home) == expected
+    assert (generation.path / FILE).stat().st_size > 1000
+
+
+def test_a_status_of_few_trials_loads_no_library_it_does_not_need(home: Home, generation: GenerationFolder) -> None:
+    """Neither numpy nor what stands on it: half of the time was theirs."""
+    trial(generation, 0, "tiger7", "complete", 0.5)
+    heavy = ("numpy", "scipy", "cv2", "pandas", "torch", "mlflow", "optuna", "jinja2")
+    code = (
+        "import sys\nfrom harness.cli import main\ntry:\n main(['status', 'small', '--json', '--home', sys.argv[1]])\n"
+        f"except SystemExit as end:\n sys.exit(end.code or [n for n in {heavy!r} if n in sys.modules] or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(home.path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
