@@ -173,7 +173,7 @@ def replay(policy: Mapping[str, Any], recording: Recording, *, training_seed: in
     logging.getLogger("optuna").setLevel(logging.WARNING)
     with TemporaryDirectory(prefix="replay-") as name:
         folder = Path(name)
-        small = {"data.phantom": {"patients": 4, "roi_px": 128, "seed": 7}, "seed": seed, "replicate": None}
+        small = {"data.phantom": {"patients": 4, "roi_px": 128, "seed": 7}, "seed": seed}
         space = load_space(SPACE, overrides=[*small.items(), *policy.items()], checks=CHECKS)
         home, screen = Home(folder / "home"), Screen(Console(file=io.StringIO(), force_terminal=False))
         home.path.mkdir()
@@ -204,10 +204,14 @@ def _replayed(stratum: str, space: SearchSpace, controller: Controller, executor
 
 def record(home: Path) -> None:
     """Write the table from the home in which `curves.yaml` was trained; only whole curves."""
-    generation = Home(home).sweep("curves").last_generation()
     rows: list[dict[str, Any]] = []
-    for uid, one in read_records(generation).items():
-        values = objectives(TrialFolder(generation.trials / uid))
+    trials = [
+        (TrialFolder(generation.trials / uid), one)
+        for generation in Home(home).sweep("curves").generations()
+        for uid, one in read_records(generation).items()
+    ]
+    for folder, one in trials:
+        values = objectives(folder)
         if one.state == "complete" and sorted(values) == list(range(1, len(values) + 1)):
             curve = [round(values[epoch], 5) for epoch in sorted(values)]
             rows.append({"stratum": one.stratum, "parameters": one.parameters, "seed": one.seed, "values": curve})
