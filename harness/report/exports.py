@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,14 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
     tested = [asdict(one) for one in held_out(sweep, group_boards(sweep))]
     document = {"schema": SCHEMA, "name": sweep.name, "generation": sweep.generation, "rows": rows}
     return {**document, "claims": claims_document(sweep), "test": tested}
+
+
+def leaderboard_json(document: Mapping[str, Any]) -> str:
+    """Strict JSON with a line per trial: Python's encoder is five times as fast as with an indent."""
+    lines = ",\n  ".join(json.dumps(row, allow_nan=False) for row in document["rows"])
+    rest = {key: value for key, value in document.items() if key != "rows"}
+    head = json.dumps(rest, indent=1, allow_nan=False).removesuffix("\n}")
+    return f'{head},\n "rows": [\n  {lines}\n ]\n}}\n'
 
 
 def leaderboard_csv(document: Mapping[str, Any]) -> str:

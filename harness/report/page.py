@@ -64,7 +64,7 @@ def write_report(sweep: Sweep, out: Path, *, links: Links | None = None) -> Path
         write_json(folder / "source.json", source_document(items))
     pivots = pivots_of(sweep)
     document = exports.leaderboard(sweep, folder)
-    write_json(folder / "leaderboard.json", document)
+    write_text(folder / "leaderboard.json", exports.leaderboard_json(document))
     write_text(folder / "leaderboard.csv", exports.leaderboard_csv(document))
     write_text(folder / "leaderboard.md", exports.leaderboard_markdown(sweep))
     boards = (*yardstick_boards(sweep), *group_boards(sweep))

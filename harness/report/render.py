@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from harness.files import write_bytes, write_text, written_aside
 from harness.report import figures
+from harness.report.cells import cells_html, parts_html
 from harness.report.pictures import Picture
 from harness.report.raster import pngs, standalone
 from harness.report.wording import plural
@@ -51,13 +52,24 @@ class Beside:
 
     def write(self, folder: Path) -> None:
         """Write all of them into `folder`, the page's; each is replaced in one step."""
-        for name, svg in self.drawn.items():
-            write_text(folder / "figures" / name, svg)
-        for name, content in {**self.tiles, **pngs(self.drawn)}.items():
-            write_bytes(folder / "figures" / name, content)
+        figures_folder = folder / "figures"
+        # A PNG is written before its SVG: where the SVG is as it was, so is the PNG, .1 s each that are not spent.
+        changed = {name: svg for name, svg in self.drawn.items() if not _is_there(figures_folder / name, svg)}
+        for name, content in {**self.tiles, **pngs(changed)}.items():
+            write_bytes(figures_folder / name, content)
+        for name, svg in changed.items():
+            write_text(figures_folder / name, svg)
         for picture in self.copied:
             with written_aside(folder / picture.path) as aside:
                 shutil.copyfile(picture.source, aside)
+
+
+def _is_there(file: Path, svg: str) -> bool:
+    """Whether a figure was written just so, with its twin."""
+    try:
+        return file.with_suffix(".png").exists() and file.read_bytes() == svg.encode()
+    except OSError:
+        return False
 
 
 def render_page(template: str, values: Mapping[str, Any]) -> str:
@@ -97,7 +109,9 @@ def _asset(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader("harness.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    made.globals |= {"cells": cells_html, "parts": parts_html}
+    return made
