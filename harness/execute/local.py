@@ -32,10 +32,10 @@ from harness.execute.work import Workplace, do_job, warm_up
 CLOSE_TIMEOUT_S = 2.0
 BEAT_EVERY_S = 1.0
 LEASE_S = 60.0
-# What native libraries leak, and how the heap is fragmented, ends with the process. A new one is ready after 5 to 8 s:
+# What native libraries leak, and how the heap is fragmented, ends with the process. A new one is ready after 8 s:
 # of a hundred trials of a minute each .1 %.
 JOBS_A_WORKER = 100
-# An idle worker whose pipe is closed ends within .5 s, but for what it still removes of its last trial.
+# An idle worker whose pipe is closed ends by itself, after removing what it still has to of its last trial.
 RETIRE_TIMEOUT_S = 10.0
 
 
