@@ -57,7 +57,7 @@ def listed(entry: Entry, folder: Path) -> str:
     row, results = entry.row, Results(folder / f"{entry.name}.jsonl").read()
     measured = sum(one.failed is None for one in results)
     state = row.unmeasured or f"{measured} of {row.repeats * len(row.sides)} repeats measured"
-    return f"{entry.name:24} {row.work} ({', '.join(side.name for side in row.sides) or 'no sides'}; {state})"
+    return f"{entry.name:24} {row.work} ({'; '.join(side.name for side in row.sides) or 'no sides'}: {state})"
 
 
 def write_table(known: Sequence[Entry], folder: Path, page: Path) -> int:
