@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +18,23 @@ Schedule = ReduceLROnPlateau | CosineAnnealingLR
 
 
 def build_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
-    """Adam (the paper's, assumed), AdamW, or SGD with Nesterov's momentum of .9."""
+    """Adam (the paper's, assumed), AdamW, or SGD with Nesterov's momentum of .9, for a model on its device."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     lr, weight_decay = train.learning_rate, train.weight_decay
+    # One kernel for all parameters on CUDA. Not on CPUs: 6 % faster at best, and it rounds otherwise.
+    fused = True if parameters and parameters[0].device.type == "cuda" else None
     if train.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
     return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a state that may come from another device: whether steps are fused is the optimizer's own business."""
+    pairs = zip(saved["param_groups"], optimizer.param_groups, strict=True)
+    groups = [{**group, "fused": own.get("fused")} for group, own in pairs]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec) -> Schedule | None:

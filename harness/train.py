@@ -33,7 +33,7 @@ from harness.config.spec import TrainSpec, TrialSpec
 from harness.data.patches import PatchStore, class_counts
 from harness.epoch import NotFinite, OnStep, Trained, train_epoch
 from harness.errors import BadInput
-from harness.evaluate import Evaluation, evaluate, torchmetrics_scores
+from harness.evaluate import Evaluation, evaluate, placed_model, torchmetrics_scores
 from harness.losses import build_loss
 from harness.models.build import build_model
 from harness.optimization import (
@@ -42,6 +42,7 @@ from harness.optimization import (
     build_optimizer,
     build_schedule,
     minimized,
+    restore_optimizer,
     step_schedule,
 )
 from harness.scores import Scheme, pooled, score_rois
@@ -118,9 +119,7 @@ def fit(
     objective is n/a in every epoch. `on_step` sees every batch, and may raise.
     """
     train = spec.train
-    if device.type == "cuda":
-        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = model.to(device)
+    model = placed_model(model, device)
     loss = build_loss(
         train.loss_terms,
         classes=spec.classes,
@@ -281,7 +280,7 @@ def _restore(
     device: torch.device,
 ) -> tuple[Progress, dict[str, Tensor] | None]:
     model.load_state_dict(checkpoint.model)
-    optimizer.load_state_dict(checkpoint.optimizer)
+    restore_optimizer(optimizer, checkpoint.optimizer)
     if schedule is not None and checkpoint.schedule is not None:
         schedule.load_state_dict(checkpoint.schedule)
     restore_rng(checkpoint.rng, device)
