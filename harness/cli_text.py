@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN_NOTICES = 3  # pairs that TIGER has by the hundred: a tissue-cells region on a tissue-bcss one
 MANY_DEFECTS = 50
-STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "waiting")
+STATUS_COLUMNS = ("complete", "pruned", "failed", "running", "paused", "waiting")
 
 
 def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, device: str) -> str:
@@ -56,10 +56,11 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as a table, what runs, and when it will end."""
     metric = document["objective"]["metric"]
-    table = text_table("stratum", *STATUS_COLUMNS, "of", f"best {metric}", numbers=7)
+    columns = [state for state in STATUS_COLUMNS if state != "paused" or any(row[state] for row in document["strata"])]
+    table = text_table("stratum", *columns, "of", f"best {metric}", numbers=len(columns) + 2)
     for row in document["strata"]:
         best = "" if row["best"] is None else f"{row['best']['value']:.3f} (#{row['best']['number']})"
-        counts = (str(row[state]) for state in (*STATUS_COLUMNS, "wanted"))
+        counts = (str(row[state]) for state in (*columns, "wanted"))
         table.add_row(escaped(row["name"]), *counts, best)
     held = f"run by process {document['holder']}" if document["holder"] else "not running"
     lines = [f"sweep {document['name']}, generation {document['generation']}, {held}", table_text(table)]

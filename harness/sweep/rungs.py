@@ -13,11 +13,10 @@ at the next rung by less than MIN_CORRELATION (Spearman), twice as many go on af
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from statistics import correlation
 
 from harness.config.pause import Pause
 from harness.config.space import SearchSpace
@@ -106,9 +105,8 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Spearman's rank correlation, ties sharing their mean rank; None for too few pairs, or without a spread."""
     if len(pairs) < ENOUGH_TO_JUDGE:
         return None
-    values_N2 = np.array(pairs)
-    here, later = _mean_ranks(values_N2[:, 0]), _mean_ranks(values_N2[:, 1])
-    return float(np.corrcoef(here, later)[0, 1]) if np.ptp(here) and np.ptp(later) else None
+    here, later = (_mean_ranks(column) for column in zip(*pairs, strict=True))
+    return correlation(here, later) if len(set(here)) > 1 and len(set(later)) > 1 else None
 
 
 def _rung(space: SearchSpace, number: int, members: Sequence[Record]) -> Rung:
@@ -122,9 +120,9 @@ def _rung(space: SearchSpace, number: int, members: Sequence[Record]) -> Rung:
         if (here := _value(record, number)) is not None and (later := _value(record, number + 1)) is not None
     ]
     all_there = len(pairs) == len(first)
-    correlation = rank_correlation(pairs) if all_there else None
-    twice = correlation is not None and correlation < MIN_CORRELATION
-    return Rung(number, tuple(there), on_the_way, places(space, len(there), twice=twice), correlation)
+    held = rank_correlation(pairs) if all_there else None
+    twice = held is not None and held < MIN_CORRELATION
+    return Rung(number, tuple(there), on_the_way, places(space, len(there), twice=twice), held)
 
 
 def _value(record: Record, number: int) -> float | None:
@@ -142,7 +140,6 @@ def _order(space: SearchSpace, record: Record, number: int) -> tuple[float, int]
     return (-value if space.objective.goal == "maximize" else value), record.number
 
 
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[inverse])
+def _mean_ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]

@@ -26,7 +26,7 @@ from harness.tracking.store import tracking_store
 if TYPE_CHECKING:
     from harness.sweep.claiming import Claims
 
-STATES = ("complete", "pruned", "failed", "running", "waiting")
+STATES = ("complete", "pruned", "failed", "running", "paused", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
