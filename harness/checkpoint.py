@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.files import written_aside
 
 # Raise it when a checkpoint of an older version would no longer continue to the same weights.
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 Weights = dict[str, Tensor]
 PatientMatrices = dict[str, list[list[int]]]
