@@ -54,6 +54,8 @@ def compared(row: Row, comparison: Comparison, results: Sequence[Result]) -> Com
         return Compared(row, comparison, missing="not run yet")
     used = [by_side[name][repeat] for name in names for repeat in repeats]
     figure = comparison.figure or next(iter(used[0].figures))
+    if lacking := [one for one in used if figure not in one.figures]:
+        return Compared(row, comparison, missing=f"{lacking[0].side} has no {figure}; measure it with --again")
     values = {name: [by_side[name][repeat].figures[figure] for repeat in repeats] for name in names}
     of, against = estimate(values[comparison.of]), None
     result = of
@@ -92,9 +94,11 @@ def number_text(value: float) -> str:
 
 
 def figure_text(value: float, figure: str) -> str:
-    """A value with its unit, which is its figure's name: `12 ms`, `0.99 s cpu`, `232 images per s`."""
+    """A value with its unit, which is its figure's name: `12 ms`, `0.99 s cpu`, `7 GB memory`, `232 images per s`."""
     if figure == "seconds":
         return f"{number_text(value * 1000)} ms" if value < 0.1 else f"{number_text(value)} s"
+    if figure.endswith("_gb"):
+        return f"{number_text(value)} GB {figure.removesuffix('_gb').replace('_', ' ')}"
     if figure.endswith("_seconds"):
         return f"{number_text(value)} s {figure.removesuffix('_seconds')}"
     return f"{number_text(value)} {figure.replace('_', ' ')}"

@@ -220,6 +220,11 @@ def test_a_figure_itself_has_a_goal_that_it_may_not_exceed() -> None:
     assert of(Comparison("ours", None, "rate", goal=1.05, better="more"), [1.0, 1.02], []).reached == "no"
 
 
+def test_a_figure_that_older_results_lack_is_named() -> None:
+    found = of(Comparison("ours", "theirs", "epochs"), [1.0], [1.0])
+    assert (found.result, found.missing) == (None, "ours has no epochs; measure it with --again")
+
+
 def test_a_row_refuses_comparisons_of_sides_that_it_does_not_have() -> None:
     with pytest.raises(ValueError, match="compares \\['ours', 'them'\\]"):
         Row(1, "work", sides=(Side("ours", dict),), comparisons=(Comparison("ours", "them"),))
@@ -231,6 +236,7 @@ def test_a_row_refuses_comparisons_of_sides_that_it_does_not_have() -> None:
         (0.00312, "seconds", "3.12 ms"),
         (11.04, "seconds", "11 s"),
         (0.991, "cpu_seconds", "0.991 s cpu"),
+        (7.24, "memory_gb", "7.24 GB memory"),
         (4800.4, "images_per_s", "4800 images per s"),
         (0.0, "epochs", "0 epochs"),
         (2.0, "epochs", "2 epochs"),
