@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations faults statistics test-cluster test-stack test-stack-slice deps browser check install clean-venv
+.PHONY: help sweep test test-fast mutations faults statistics test-cluster test-stack test-stack-slice bench deps browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make statistics  intervals, boards, corrected winners and claims on simulated patients, a fresh seed (some 4 minutes)"
 	@echo "make test-cluster  the rest of the executors' suite on Ray and Slurm (some 3 minutes)"
 	@echo "make test-stack  PostgreSQL, S3, MLflow and Ray on loopback: a sweep of 40 trials with faults (some 17 minutes)"
+	@echo "make bench       what is fast, row by row against its rivals; an interrupted run is gone on with (hours; docs/performance.md)"
 	@echo "make browser     Chromium, pdflatex, PostgreSQL where they are missing (Debian, as root), then the tests of the pages"
 	@echo "make deps        known vulnerabilities of the versions in constraints.txt, asked of the package index (75: not reached)"
 	@echo "make check       ruff, mypy, import-linter"
@@ -53,6 +54,11 @@ test-stack: $(INSTALLED)
 # The same with 8 short trials and 10 s, in at most 5 minutes.
 test-stack-slice: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stack.faults --trials 8 --epochs 20 --away 10 --network light
+
+# Into build/bench/, a line for each repeat. `make bench ROWS="3 7"` for some rows.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.bench $(ROWS)
+	$(BIN)/python -m benchmarks.bench --table
 
 browser: $(INSTALLED)
 	scripts/test-programs

@@ -37,9 +37,10 @@ def plan_text(document: Mapping[str, Any], timed: Sequence[str], *, slots: int, 
         patches.add_row(*(f"{row[key]:,}" for key in ("patch_px", "input_px", "train", "validation")))
     estimate = document["estimate"]
     lines = [f"timed: {line}" for line in timed]
+    pruned = "with rungs, without early stopping" if document["rungs"] else "without pruning or early stopping"
     lines.append(
-        f"{document['to_train']:,} trials to train: about {_hours(estimate['hours'])} on {slots} x {device} without "
-        f"pruning or early stopping, {size_text(estimate['disk_bytes'])} of disk, "
+        f"{document['to_train']:,} trials to train: about {_hours(estimate['hours'])} on {slots} x {device} "
+        f"{pruned}, {size_text(estimate['disk_bytes'])} of disk, "
         f"{size_text(estimate['memory_bytes'])} of memory"
         if document["to_train"]
         else "nothing is left to train; a larger budget (--trials) may bring new combinations"

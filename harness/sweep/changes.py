@@ -13,9 +13,8 @@ from harness.report.wording import plural
 from harness.sweep.adopt import Adopted, Fit, adopt, fit, may_adopt
 from harness.sweep.differences import Difference, differences
 from harness.sweep.layout import GenerationFolder, SweepFolder
-from harness.sweep.ledger import read_records
+from harness.sweep.ledger import read_records, search_runs
 from harness.sweep.prepare import Prepared, Steps, generation_key
-from harness.sweep.replication import search_runs
 
 SHOWN = 5  # differences in the one line of a start; `harness plan` shows them all
 

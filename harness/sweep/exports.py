@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from harness.config.cells import strata_of
 from harness.config.space import SearchSpace
-from harness.sweep.ledger import Record
-from harness.sweep.replication import search_runs
+from harness.sweep.ledger import Record, search_runs
 
 
 def to_export(space: SearchSpace, records: Iterable[Record]) -> list[Record]:

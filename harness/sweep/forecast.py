@@ -72,6 +72,30 @@ def forecast(
     return Forecast(max((end for end, _ in ends), default=0.0), ended, _basis(paces, slots))
 
 
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """One stratum on rungs: trials it is to have and has ended, and epochs that are planned and trained."""
+
+    wanted: int
+    ended: int
+    planned: float
+    trained: int
+
+
+def forecast_rungs(
+    climbs: Mapping[str, Climb], epoch_s: float | None, *, slots: int, limit_s: float | None = None
+) -> Forecast | None:
+    """The same where trials pause and few go on, by epochs. Of what is left, a limit takes its share."""
+    if epoch_s is None:
+        return None
+    left_s = sum(max(climb.planned - climb.trained, 0.0) for climb in climbs.values()) * epoch_s / slots
+    share = 1.0 if limit_s is None or left_s <= limit_s else limit_s / left_s
+    ended = {name: climb.ended + int((climb.wanted - climb.ended) * share) for name, climb in climbs.items()}
+    on = f"{slots} {'slots' if slots > 1 else 'slot'}"
+    planned = sum(climb.planned for climb in climbs.values())
+    return Forecast(left_s, ended, f"from {planned:.0f} planned epochs at the median time of those so far, {on}")
+
+
 def _basis(paces: Mapping[str, Pace], slots: int) -> str:
     """In words, what the forecast rests on."""
     complete = sum(len(pace.complete_s) for pace in paces.values())

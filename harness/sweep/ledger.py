@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,6 +77,11 @@ def read_records(generation: GenerationFolder) -> dict[str, Record]:
             record = Record.model_validate(read_json(folder.state_file))
             records[record.uid] = record
     return records
+
+
+def search_runs(records: Iterable[Record]) -> list[Record]:
+    """Without replicates."""
+    return [record for record in records if record.replicate_of is None]
 
 
 def objectives(folder: TrialFolder) -> dict[int, float]:

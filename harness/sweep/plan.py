@@ -15,6 +15,7 @@ from harness.data.patches import store_bytes, validation_cut
 from harness.sweep.changes import Change, change_document
 from harness.sweep.claiming import claim_runs
 from harness.sweep.prepare import Prepared, Steps
+from harness.sweep.rungs import planned_epochs
 
 # Per trial beside weights: matrices, predictions, figures, events (measured on the quickstart: about 1 MB).
 FIXED_BYTES_PER_TRIAL = 1_000_000
@@ -51,7 +52,9 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, change: Change, *
     patches = [_patch_counts(cut, prepared) for cut in dict.fromkeys(spec.dataset.cut for spec in specs)]
     total, done, again = (sum(row[key] for row in strata) for key in ("trials", "done", "replicates"))
     left = total - done + again
-    timed, estimate = _estimate(specs, patches, prepared, steps, trials=left, device=device, slots=slots)
+    pruned = sum(planned_epochs(space, max(total - done, 1))) / (space.train.epochs * max(total - done, 1))
+    whole = (total - done) * pruned + again  # rungs train this many whole trials' epochs
+    timed, estimate = _estimate(specs, patches, prepared, steps, trials=left, whole=whole, device=device, slots=slots)
     document = {
         "schema": "harness.plan/1",
         "name": space.name,
@@ -60,6 +63,7 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, change: Change, *
         "to_train": left,
         "claims": dict(zip(("least", "most"), claim_runs(space), strict=True)),
         "change": change_document(change),
+        "rungs": space.prune.type == "rungs",
         "patches": patches,
         "estimate": estimate,
     }
@@ -107,6 +111,7 @@ def _estimate(
     steps: Steps,
     *,
     trials: int,
+    whole: float,
     device: str,
     slots: int,
 ) -> tuple[tuple[str, ...], dict[str, float | int]]:
@@ -133,7 +138,7 @@ def _estimate(
     copies = WEIGHT_COPIES + WEIGHT_COPIES_PER_EPOCH * kept_epochs
     per_trial = sum(weights) / len(weights) * copies + FIXED_BYTES_PER_TRIAL
     return tuple(timed), {
-        "hours": round(trials * sum(seconds) / len(seconds) / slots / 3600, 3),
+        "hours": round(whole * sum(seconds) / len(seconds) / slots / 3600, 3),
         "disk_bytes": round(trials * per_trial + sum(count["store_bytes"] for count in patches)),
         "memory_bytes": memory * slots,
     }

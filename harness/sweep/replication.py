@@ -57,11 +57,6 @@ def replicate_record(space: SearchSpace, generation: int, of: Arm, spec: TrialSp
     )
 
 
-def search_runs(records: Iterable[Record]) -> list[Record]:
-    """Without replicates."""
-    return [record for record in records if record.replicate_of is None]
-
-
 def due(space: SearchSpace, records: Mapping[str, Record], claims: Claims) -> Iterator[tuple[Arm, int]]:
     """(setting, seed) of each run with a fresh seed that is still to be begun: the top of the strata, then the claims'.
 

@@ -20,8 +20,7 @@ from statistics import correlation
 
 from harness.config.pause import Pause
 from harness.config.space import SearchSpace
-from harness.sweep.ledger import Record
-from harness.sweep.replication import search_runs
+from harness.sweep.ledger import Record, search_runs
 
 # Chosen by replays of recorded curves (docs/performance.md): 0 lets through rungs that rank like dice.
 MIN_CORRELATION = 0.3

@@ -16,10 +16,11 @@ from harness.config.cells import combinations, open_ranges, strata_of
 from harness.config.space import SearchSpace
 from harness.files import read_json
 from harness.sweep.follow import Follower, TrialSeen
-from harness.sweep.forecast import Forecast, Pace, forecast
+from harness.sweep.forecast import Climb, Forecast, Pace, forecast, forecast_rungs
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
 from harness.sweep.ledger import Record
 from harness.sweep.lock import holder_of
+from harness.sweep.rungs import ladder, planned_epochs
 from harness.sweep.titles import Titles
 from harness.tracking.store import tracking_store
 
@@ -115,6 +116,10 @@ class Status:
             "wanted": wanted,
             "best": self._best(members),
             "ended_within_budget": None if foreseen is None else foreseen.ended[name],
+            "rungs": [
+                {"trials": len(rung.there), "go_on": rung.places, "correlation": rung.correlation}
+                for rung in ladder(self._space, name, (trial.record for trial in members))
+            ],
         }
 
     def _wanted(self, members: Mapping[str, Sequence[_Trial]]) -> dict[str, int]:
@@ -184,6 +189,11 @@ class Status:
         running: Sequence[_Trial],
         slots: Mapping[str, Any],
     ) -> Forecast | None:
+        total = max(slots["total"] or 0, len(running), 1)
+        if self._space.prune.type == "rungs":
+            climbs = {name: self._climb(trials, wanted[name]) for name, trials in members.items()}
+            epoch_s = _epoch_s(trial.seen for trials in members.values() for trial in trials)
+            return forecast_rungs(climbs, epoch_s, slots=total, limit_s=self._wall_left_s())
         paces = {
             name: Pace(
                 wanted[name],
@@ -194,8 +204,16 @@ class Status:
             for name, trials in members.items()
         }
         so_far = [(trial.record.stratum, _elapsed(trial.seen)) for trial in running]
-        total = max(slots["total"] or 0, len(running), 1)
         return forecast(paces, so_far, slots=total, limit_s=self._wall_left_s(), guess_s=_guess_s(running))
+
+    def _climb(self, trials: Sequence[_Trial], wanted: int) -> Climb:
+        own = [trial for trial in trials if trial.record.adopted_from is None]
+        searched = sum(trial.record.replicate_of is None for trial in own)
+        first = max(min(self._space.budget.trials, wanted), searched)
+        again = max(wanted - first, 0) * self._space.train.epochs
+        planned = sum(planned_epochs(self._space, first)) + again
+        ended = sum(trial.record.is_final for trial in trials)
+        return Climb(wanted, ended, planned, sum(trial.seen.epochs_trained for trial in own))
 
     def _report(self) -> str | None:
         """Where the report was written last, if it is still there."""
@@ -229,6 +247,12 @@ def _guess_s(running: Sequence[_Trial]) -> float | None:
         if (latest := trial.seen.latest) is not None and latest.epochs_trained
     ]
     return median(guesses) if guesses else None
+
+
+def _epoch_s(trials: Iterable[TrialSeen]) -> float | None:
+    """The median over trials of an epoch's seconds."""
+    paces = [seen.seconds / seen.epochs_trained for seen in trials if seen.epochs_trained]
+    return median(paces) if paces else None
 
 
 def _data_wait(trials: Iterable[TrialSeen]) -> float | None:

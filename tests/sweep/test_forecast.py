@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.sweep.forecast import Forecast, Pace, forecast
+from harness.sweep.forecast import Climb, Forecast, Pace, forecast, forecast_rungs
 
 
 def known(found: Forecast | None) -> Forecast:
@@ -17,6 +17,16 @@ def test_what_is_left_goes_to_the_slot_that_is_free_first() -> None:
     found = known(forecast({"a": Pace(6, 1, [10.0])}, [("a", 4.0)], slots=2))
     assert found.left_s == 26.0
     assert found.ended == {"a": 6}
+
+
+def test_on_rungs_epochs_count_not_trials() -> None:
+    """9 x 1 + 3 x 2 + 1 x 6 = 21 epochs, nine trained: 12 left at 5 s on two slots. In 15 s, half of the rest."""
+    climbs = {"a": Climb(wanted=9, ended=1, planned=21.0, trained=9)}
+    assert known(forecast_rungs(climbs, 5.0, slots=2)) == Forecast(
+        30.0, {"a": 9}, "from 21 planned epochs at the median time of those so far, 2 slots"
+    )
+    assert known(forecast_rungs(climbs, 5.0, slots=2, limit_s=15.0)).ended == {"a": 5}
+    assert forecast_rungs(climbs, None, slots=2) is None
 
 
 def test_a_time_limit_counts_what_ends_before_it() -> None:
