@@ -17,7 +17,8 @@ from harness.sweep.book import Book
 from harness.sweep.clock import Clock
 from harness.sweep.failures import Breaker, Losses, action_for, disk_full_error, halved, stopping_error
 from harness.sweep.layout import GenerationFolder
-from harness.sweep.ledger import Record, as_past, completed, now, paused, search_runs, seconds_trained
+from harness.sweep.ledger import Record, completed, now, paused, search_runs, seconds_trained
+from harness.sweep.past import as_past
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
 from harness.sweep.rungs import pause_of
 from harness.sweep.search import Search

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from harness.config.base import Frozen
 from harness.files import read_json, safe_name, write_json
 from harness.sweep.layout import GenerationFolder
 from harness.trial.folder import TrialFolder
-
-if TYPE_CHECKING:
-    from harness.study import Past
 
 State = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
 FINAL: frozenset[str] = frozenset({"complete", "pruned", "failed"})
@@ -126,18 +122,3 @@ def seconds_trained(folder: TrialFolder) -> float:
     """Of all epochs of all attempts."""
     events = (event for attempt in folder.attempts() for event in attempt.read_events())
     return sum(float(event["seconds"]) for event in events if event["event"] == "epoch")
-
-
-def as_past(record: Record, path: Path) -> Past:
-    """What the studies need to know of a trial."""
-    from harness.study import Past  # Optuna: 1 s that `harness status` need not spend
-
-    return Past(
-        uid=record.uid,
-        number=record.number,
-        assignment=record.parameters,
-        state="paused" if record.rungs and not record.is_final else record.state,
-        value=record.value,
-        reported=objectives(TrialFolder(path)),
-        baseline_row=record.baseline_row,
-    )

@@ -11,7 +11,8 @@ from harness.durable import DurableTrial, newest, studies_of
 from harness.study import StratumStudy, open_storage
 from harness.sweep.invariants import Finding
 from harness.sweep.layout import GenerationFolder, Home, SweepFolder
-from harness.sweep.ledger import Record, as_past, read_records, search_runs
+from harness.sweep.ledger import Record, read_records, search_runs
+from harness.sweep.past import as_past
 from harness.tracking.store import client_settings, tracking_store
 from harness.tracking.tracker import StoreAway, StoreDeclines
 from harness.trial.folder import TrialFolder
