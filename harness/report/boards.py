@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from harness.files import safe_name
-from harness.report.queries import Scored, Sweep, Trial
+from harness.report.queries import Sweep, Trial
+from harness.report.scored import Scored
 from harness.report.trust import UNKNOWN, Trust, judged
 
 YARDSTICK = "val/yardstick"

@@ -13,7 +13,8 @@ from harness.inference.claims import Arm, Contest, Outcome, evidence, outcome_of
 from harness.inference.intervals import MIN_PATIENTS, Interval
 from harness.inference.sequential import Verdict
 from harness.report.boards import FEW_PATIENTS
-from harness.report.queries import DOCUMENT_ERRORS, Sweep, Trial
+from harness.report.queries import Sweep, Trial
+from harness.report.scored import DOCUMENT_ERRORS
 from harness.report.wording import difference_text, interval_text, listed, metric_text, plural, setting_text, value_text
 from harness.sweep.layout import GenerationFolder
 

@@ -15,7 +15,8 @@ import numpy as np
 from harness.errors import BadInput
 from harness.report.boards import YARDSTICK
 from harness.report.moves import Move, moves
-from harness.report.queries import Scored, Trial, Value, canonical
+from harness.report.queries import Trial, Value, canonical
+from harness.report.scored import Scored
 from harness.report.sides import Side
 from harness.report.tables import model_of
 from harness.report.wording import metric_text

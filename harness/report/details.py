@@ -12,7 +12,18 @@ from harness import scores
 from harness.config.palette import class_colours, hex_colour
 from harness.report.boards import Board, Row
 from harness.report.queries import STATES, Sweep
-from harness.report.tables import Cell, Links, Table, model_of, number, relative_url, setting_of, trial_name
+from harness.report.tables import (
+    MOST_ROWS,
+    Cell,
+    Links,
+    Table,
+    model_of,
+    number,
+    relative_url,
+    rows_left_out,
+    setting_of,
+    trial_name,
+)
 from harness.report.trust import class_interval
 from harness.report.wording import (
     ABSENT,
@@ -128,16 +139,18 @@ def confusion_table(board: Board, row: Row) -> Table:
 def strata_table(sweep: Sweep) -> Table:
     """Trials by state and what they cost, per stratum."""
     rows = []
+    there = {trial.state for trial in sweep.trials}
+    states = [state for state in STATES if state != "paused" or state in there]  # only pruning by rungs pauses
     for stratum in dict.fromkeys(trial.stratum for trial in sweep.trials):
         trials = [trial for trial in sweep.trials if trial.stratum == stratum]
         counts = Counter(trial.state for trial in trials)
         epochs = sum(trial.epochs_trained for trial in trials)
         seconds = sum(trial.seconds_trained for trial in trials)
-        states = (number(counts[state], str(counts[state])) for state in STATES)
-        rows.append((Cell(stratum), *states, number(epochs, str(epochs)), number(seconds, duration_text(seconds))))
+        numbers = (number(counts[state], str(counts[state])) for state in states)
+        rows.append((Cell(stratum), *numbers, number(epochs, str(epochs)), number(seconds, duration_text(seconds))))
     return Table(
         caption="Trials by stratum",
-        columns=("Stratum", *(state.capitalize() for state in STATES), "Epochs", "Training time"),
+        columns=("Stratum", *(state.capitalize() for state in states), "Epochs", "Training time"),
         rows=tuple(rows),
         note="Training time adds up the epochs of all trials, with validation and repeated attempts.",
     )
@@ -190,13 +203,14 @@ def unranked_table(sweep: Sweep) -> Table:
                 Cell(why or ABSENT),
             )
         )
-    return Table("Runs without a rank", ("Trial", "State", "Model", "Setting", "Last epoch", "Why"), tuple(rows))
+    columns = ("Trial", "State", "Model", "Setting", "Last epoch", "Why")
+    return Table("Runs without a rank", columns, tuple(rows[:MOST_ROWS]), note=" ".join(rows_left_out(len(rows))))
 
 
 def trials_table(sweep: Sweep, links: Links | None, out: Path) -> Table:
     """Every trial with every varying parameter."""
     rows = []
-    for trial in sweep.trials:
+    for trial in sweep.trials[:MOST_ROWS]:
         score = trial.scored.scores.get(sweep.metric) if trial.scored else None
         rows.append(
             (
@@ -210,7 +224,7 @@ def trials_table(sweep: Sweep, links: Links | None, out: Path) -> Table:
         )
     heads = tuple(key.replace("_", " ") for key in sweep.varying)
     columns = ("Trial", "State", *heads, "Seed", metric_text(sweep.metric), "Folder")
-    return Table("Every run", columns, tuple(rows))
+    return Table("Every run", columns, tuple(rows), note=" ".join(rows_left_out(len(sweep.trials))))
 
 
 def paper_table(sweep: Sweep) -> Table:
@@ -223,7 +237,7 @@ def paper_table(sweep: Sweep) -> Table:
             Cell(setting_of(trial, sweep, labels=True) or ABSENT),
             *(number(value, score_text(value)) for value in map(_mapping(trial.result, "paper").get, keys)),
         )
-        for trial in sweep.complete
+        for trial in sweep.complete[:MOST_ROWS]
     ]
     if not any(_mapping(trial.result, "paper") for trial in sweep.complete):
         rows = []  # results of older versions do not have them
@@ -237,7 +251,12 @@ def paper_table(sweep: Sweep) -> Table:
         caption="Means over patches (torchmetrics), at the best epoch, and each at its own best epoch",
         columns=("Run", "Model", "Setting", "IoU", "Dice", "Loss", "Best IoU", "Best Dice", "Best loss"),
         rows=tuple(rows),
-        note="They depend on patch size, and the loss on batch size: for comparison with the source only.",
+        note=" ".join(
+            [
+                "They depend on patch size, and the loss on batch size: for comparison with the source only.",
+                *rows_left_out(len(sweep.complete)),
+            ]
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -14,6 +15,10 @@ from harness.report.svg import CHAR_PX, WIDTH, circle, figure, number_text, poly
 
 # Series colours are classes s1, s2, ...: Okabe and Ito's, each with a light twin on dark ground.
 SERIES = 5
+# More runs hide each other, and 10,000 would be 3 MB of page.
+MOST_DRAWN = 1000
+
+T = TypeVar("T")
 
 STYLE = """
 svg.figure{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif;
@@ -63,6 +68,20 @@ class Dot:
     series: int
     label: str
     leader: bool = False
+
+
+def evenly(items: Sequence[T]) -> Sequence[T]:
+    """At most MOST_DRAWN of them: the first tenth of as many, and an even choice of the others, in their order."""
+    if len(items) <= MOST_DRAWN:
+        return items
+    first, wanted = MOST_DRAWN // 10, MOST_DRAWN - MOST_DRAWN // 10
+    rest = items[first:]
+    return [*items[:first], *(rest[index * len(rest) // wanted] for index in range(wanted))]
+
+
+def left_out(count: int) -> str:
+    """What a caption says where not all are drawn; empty where all are."""
+    return "" if count <= MOST_DRAWN else f" {MOST_DRAWN:,} of {count:,} are drawn."
 
 
 def curves(lines: Sequence[Line], *, title: str, y_label: str) -> str:

@@ -11,7 +11,8 @@ from harness.files import fingerprint, read_json
 from harness.inference.intervals import Interval, Spread, interval, mean_over_seeds, spread_of
 from harness.inference.ratios import ratios_of
 from harness.report.boards import FEW_PATIENTS, Board, Row
-from harness.report.queries import DOCUMENT_ERRORS, Sweep
+from harness.report.queries import Sweep
+from harness.report.scored import DOCUMENT_ERRORS
 from harness.report.tables import model_of, trial_name
 from harness.report.wording import interval_text, metric_text, plural, score_text
 from harness.scores import read_scores

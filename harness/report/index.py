@@ -19,7 +19,8 @@ import numpy as np
 import harness
 from harness.config.labels import LabelMap
 from harness.files import fingerprint
-from harness.report.queries import Epoch, Scored, Sweep, Trial, read_sweep, read_trial
+from harness.report.queries import Epoch, Sweep, Trial, read_sweep, read_trial
+from harness.report.scored import Scored
 from harness.scores import METRIC_VERSION, Matrix, Scheme
 from harness.sweep.columns import (
     DAMAGE,
@@ -110,7 +111,7 @@ def _key(metric: str) -> str:
     """Changes with the code that makes trials of files: what another version read may mean something else."""
     package = Path(harness.__file__).parent
     sources = [*sorted((package / "config").glob("*.py")), package / "scores.py", Path(__file__)]
-    sources.append(Path(__file__).with_name("queries.py"))
+    sources += [Path(__file__).with_name("queries.py"), Path(__file__).with_name("scored.py")]
     return fingerprint([METRIC_VERSION, metric, stamp_of(sources).hex()])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.queries import Scored
+from harness.report.scored import Scored
 from harness.scores import Matrix, class_confusion
 
 UNDEFINED_COLUMN = "undefined"

@@ -41,6 +41,7 @@ class Group:
     board: Board
     table: Table
     curves: Markup
+    curves_note: str  # what is not drawn
     per_class: Table | None = None
     per_centre: Table | None = None
     confusion: Table | None = None
@@ -96,6 +97,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
             "status": status_line(sweep),
             "caution": caution_line(sweep),
             "overview": beside.draw("scores.svg", _overview(sweep, groups, shown_yardstick)),
+            "overview_note": figures.left_out(sum(len(board.ranked) for board in [*shown_yardstick, *groups][:1])),
             "unmeasured": [tables.no_yardstick_note(board) for board in yardstick if board.leader is None],
             "yardstick": [(board, tables.board_table(board, sweep, links, folder)) for board in shown_yardstick],
             "pivots": [pivot_table(found) for found in pivots_of(sweep)],
@@ -123,16 +125,18 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
 
 def _group(board: Board, sweep: Sweep, links: Links | None, folder: Path, beside: Beside) -> Group:
     table = tables.board_table(board, sweep, links, folder)
-    curves = beside.draw(f"curves-{board.key}.svg", _curves(board, sweep))
+    drawn, left_out = _curves(board, sweep)
+    curves = beside.draw(f"curves-{board.key}.svg", drawn)
     best = board.leader
     if best is None:
-        return Group(board, table, curves)
+        return Group(board, table, curves, left_out)
     pictures = trial_pictures(best.trial.folder, board.key)
     beside.copied.extend(pictures)
     return Group(
         board=board,
         table=table,
         curves=curves,
+        curves_note=left_out,
         per_class=details.per_class_table(board, best),
         per_centre=details.per_centre_table(board, best),
         confusion=details.confusion_table(board, best),
@@ -142,22 +146,30 @@ def _group(board: Board, sweep: Sweep, links: Links | None, folder: Path, beside
     )
 
 
-def _curves(board: Board, sweep: Sweep) -> str:
-    """Learning curves of every run with this label map, finished or not; the first rows stand out."""
+def _curves(board: Board, sweep: Sweep) -> tuple[str, str]:
+    """Learning curves of every run with this label map, finished or not, and what is not drawn.
+
+    The first rows stand out.
+    """
     named = {row.trial.uid: place for place, row in enumerate(board.ranked[:NAMED_CURVES], start=1)}
     keys = {row.scored.scheme.labels.key for row in board.rows}
     inside = {row.trial.uid for row in board.rows}
-    lines = []
+    lines: list[figures.Line] = []
+    of_board = []
     for trial in sweep.trials:
         if trial.uid not in inside and (trial.scored is not None or trial.labels_key not in keys):
             continue
+        of_board.append(trial)
+    # The named ones first: they are drawn whatever else is.
+    of_board.sort(key=lambda trial: trial.uid not in named)
+    for trial in figures.evenly(of_board):
         points = tuple((float(e.number), e.values[sweep.metric]) for e in trial.epochs if sweep.metric in e.values)
         label = f"{trial_name(trial)} {model_of(trial)}"
         place = named.get(trial.uid, 0)
         name = f"{place}. {_architecture(trial)}"
         lines.append(figures.Line(label, points, place, name, trial.state in ("pruned", "failed")))
     title = f"Learning curves of {board.title}: {metric_text(sweep.metric)} on validation against epoch"
-    return figures.curves(lines, title=title, y_label=metric_text(sweep.metric))
+    return figures.curves(lines, title=title, y_label=metric_text(sweep.metric)), figures.left_out(len(of_board))
 
 
 def _overview(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board]) -> str:
@@ -168,7 +180,7 @@ def _overview(sweep: Sweep, groups: Sequence[Board], yardstick: Sequence[Board])
     names = sorted({_architecture(row.trial) for row in boards[0].ranked})
     legend = {name: index % figures.SERIES + 1 for index, name in enumerate(names[: figures.SERIES])}
     rows: dict[str, list[figures.Dot]] = {}
-    for row in boards[0].ranked:
+    for row in figures.evenly(boards[0].ranked):
         assert row.score is not None
         label = f"{trial_name(row.trial)} {model_of(row.trial)}: {row.score:.3f}"
         series = legend.get(_architecture(row.trial), figures.SERIES)

@@ -14,7 +14,8 @@ from harness.inference.intervals import Interval, Spread, difference, interval, 
 from harness.inference.ratios import Ratios, ratios_of_epochs
 from harness.inference.selection import Selection, corrected_winner
 from harness.inference.simultaneous import against_leader
-from harness.report.queries import DOCUMENT_ERRORS, Scored, Trial
+from harness.report.queries import Trial
+from harness.report.scored import DOCUMENT_ERRORS, Scored
 
 # Trials that come into question as winners when the picking is repeated; others are never picked.
 MOST_CANDIDATES = 50

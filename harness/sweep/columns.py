@@ -93,20 +93,24 @@ def table(rows: Sequence[Mapping[str, Any]], name: str) -> Columns:
     import numpy as np
 
     orders: dict[tuple[str, ...], int] = {}
-    pools: dict[str, dict[str, int]] = {}
+    pools: dict[str, dict[str, int]] = {}  # by key: {a value's text: its place}
+    values: dict[str, list[Any]] = {}
     ids, places = np.full((len(rows), 0), -1, dtype=np.int32), np.zeros(len(rows), dtype=np.int32)
     columns: dict[str, NDArray[np.int32]] = {}
     for index, row in enumerate(rows):
         places[index] = orders.setdefault(tuple(row), len(orders))
         for key, value in row.items():
             if key not in pools:
-                pools[key], columns[key] = {}, np.full(len(rows), -1, dtype=np.int32)
+                pools[key], values[key], columns[key] = {}, [], np.full(len(rows), -1, dtype=np.int32)
             pool = pools[key]
-            columns[key][index] = pool.setdefault(json.dumps(value), len(pool))
+            text = json.dumps(value) if isinstance(value, dict | list) else repr(value)  # of numbers the faster one
+            if text not in pool:
+                pool[text] = len(pool)
+                values[key].append(value)
+            columns[key][index] = pool[text]
     if columns:
         ids = np.stack(list(columns.values()), axis=1)
-    values = [[json.loads(text) for text in pool] for pool in pools.values()]
-    known = packed([list(pools), values, [list(order) for order in orders]])
+    known = packed([list(pools), list(values.values()), [list(order) for order in orders]])
     return {f"{name}.ids": ids, f"{name}.orders": places, f"{name}.values": known}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import details
+from harness.report import details, figures, tables
 from harness.report.page import write_report
 from harness.report.queries import read_sweep
 from harness.report.tables import Links, end_table
@@ -368,3 +368,36 @@ def test_the_papers_means_over_patches_stand_beside_the_exact_scores(tmp_path: P
     assert source[3:] == [*[ABSENT] * 3, "0.578", "0.713", "0.241"]
     _, _html, page = report(folder, tmp_path)
     assert "Means over patches (torchmetrics)" in page.text
+
+
+def test_a_table_on_the_page_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for four rows and five curves: the first rows stand there, and where the others are; files have all."""
+    for place in (tables, details):
+        monkeypatch.setattr(place, "MOST_ROWS", 4)
+    monkeypatch.setattr(figures, "MOST_DRAWN", 5)
+    folder = SweepFolder(tmp_path)
+    for number in range(12):
+        folder.trial(error=0.05 * number)
+    page = write_report(read_sweep(folder.path), tmp_path / "out")
+    html = page.read_text()
+    assert "The first 4 of 12 rows; all of them are in leaderboard.csv." in html
+    assert html.count(' class="board sortable"') == 2 and html.count("5 of 12 are drawn.") == 4
+    assert all(
+        html.split('<table class="board')[1].split("</table>")[0].count(f"#{n}<") == (n <= 4) for n in range(1, 13)
+    )
+    assert len((page.parent / "leaderboard.csv").read_text().splitlines()) == 13
+
+
+def test_a_figure_that_changed_has_a_new_png(tmp_path: Path) -> None:
+    """The PNG is that of its SVG after another trial, too; one that did not change is left as it is."""
+    folder = SweepFolder(tmp_path)
+    for number in range(3):
+        folder.trial(error=0.1 * number)
+    figures_of = write_report(read_sweep(folder.path), tmp_path / "out").parent / "figures"
+    drawn = figures_of / "scores.png"
+    before, inode = drawn.read_bytes(), drawn.stat().st_ino
+    write_report(read_sweep(folder.path), tmp_path / "out")
+    assert drawn.stat().st_ino == inode
+    folder.trial(error=0.7)
+    write_report(read_sweep(folder.path), tmp_path / "out")
+    assert drawn.read_bytes() != before
