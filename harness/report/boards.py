@@ -70,6 +70,13 @@ class Board:
     validation_set: str | None = None  # "A", "B", ... where a sweep has several
 
     @property
+    def label_keys(self) -> frozenset[str]:
+        """The keys of the rows' label maps; rows share a few schemes."""
+        return frozenset(
+            one.labels.key for one in {id(row.scored.scheme): row.scored.scheme for row in self.rows}.values()
+        )
+
+    @property
     def by_yardstick(self) -> bool:
         """Whether this is the board over all label maps."""
         return self.key.startswith("yardstick-")

@@ -87,7 +87,7 @@ def _board_effects(board: Board, sweep: Sweep, beside: Beside) -> Effects | None
 def left_out(board: Board, sweep: Sweep) -> tuple[int, int]:
     """Pruned and failed runs of the board's label maps; they have no score, and count nowhere here."""
     # A trial without a readable spec has no label map to tell.
-    keys = {None, *(row.scored.scheme.labels.key for row in board.rows)}
+    keys = {None, *board.label_keys}
     lost = Counter(trial.state for trial in sweep.trials if trial.labels_key in keys and trial.replicate_of is None)
     return lost["pruned"], lost["failed"]
 

@@ -152,7 +152,7 @@ def _curves(board: Board, sweep: Sweep) -> tuple[str, str]:
     The first rows stand out.
     """
     named = {row.trial.uid: place for place, row in enumerate(board.ranked[:NAMED_CURVES], start=1)}
-    keys = {row.scored.scheme.labels.key for row in board.rows}
+    keys = board.label_keys
     inside = {row.trial.uid for row in board.rows}
     lines: list[figures.Line] = []
     of_board = []
