@@ -17,7 +17,7 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,9 +53,9 @@ def events_of(trials: Path) -> list[list[dict[str, Any]]]:
     return [[json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in files]
 
 
-def slots(attempts: list[list[dict[str, Any]]]) -> Counter[str]:
+def slots(attempts: list[list[dict[str, Any]]]) -> dict[str, float]:
     """Seconds of all slots by what they did."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     for events in attempts:
         before: dict[str, Any] | None = None
         for event in events:
@@ -86,7 +86,7 @@ def main() -> None:
         print(f"{took:8.1f} s  {100 * took / seconds:5.1f} %  {what}")
     print(f"\nof {busy} x {seconds:.1f} s of the slots:")
     spent["imports, exports, the sweep's own pictures, waiting"] = busy * seconds - sum(spent.values())
-    for what, took in spent.most_common():
+    for what, took in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"{took:8.1f} s  {100 * took / busy / seconds:5.1f} %  {what}")
 
 
