@@ -59,7 +59,8 @@ def evaluate(
     """Predict all validation patches and count (source id, predicted class) pairs per ROI.
 
     Softmax is resized bilinearly to the patch's extent at the ROI's own pixels (rounded to whole), averaged
-    where patches overlap, then argmax. Memory is bounded by one ROI and one batch, plus predictions if kept.
+    where patches overlap, then argmax. Memory is bounded by one ROI and one batch, plus
+    predictions if kept; elsewhere than on the CPU, by a byte a pixel of all ROIs on the device.
     The loss is the mean over patches of the batch losses in fixed order: it depends on the batch size, the
     matrices do not. `poll` runs once per batch and may raise. The model is left in evaluation mode.
     """

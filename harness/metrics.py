@@ -87,7 +87,7 @@ class PaperCounts:
 
     def update(self, predictions_NHW: Tensor, masks_NHW: Tensor) -> None:
         """Add a batch of class indices, integers of any kind: predictions 0..K-1, masks 0..K-1 or IGNORE."""
-        count = _counted_by_code if predictions_NHW.device.type == "cpu" else counted_by_comparison
+        count = _counted_by_code if predictions_NHW.device.type == "cpu" else _counted_by_comparison
         counts_3NK, undefined_N = count(predictions_NHW, masks_NHW, self._classes)
         if self._undefined_is_0:
             counts_3NK[:, :, 0] += undefined_N
@@ -127,7 +127,7 @@ def _counted_by_code(predictions_NHW: Tensor, masks_NHW: Tensor, classes: int) -
     return torch.stack(counts), pairs_NKK[:, classes].sum(dim=1)
 
 
-def counted_by_comparison(predictions_NHW: Tensor, masks_NHW: Tensor, classes: int) -> Counts:
+def _counted_by_comparison(predictions_NHW: Tensor, masks_NHW: Tensor, classes: int) -> Counts:
     """The same by comparing with every class: no kernel of it makes the host wait, as CUDA's bincount does."""
     class_K11 = torch.arange(classes, device=masks_NHW.device).view(-1, 1, 1)
     undefined_NHW = masks_NHW == IGNORE

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
 from harness.config.labels import IGNORE
-from harness.metrics import PaperCounts, PaperMetrics, _counted_by_code, counted_by_comparison
+from harness.metrics import PaperCounts, PaperMetrics, _counted_by_code, _counted_by_comparison
 
 torch.set_num_threads(1)
 
@@ -135,7 +135,7 @@ def test_both_ways_to_count_agree(case):
     """Codes (on CPUs) and comparisons (elsewhere) give the same integers."""
     classes, batches = case
     for predictions, masks in batches:
-        ours, theirs = (count(predictions, masks, classes) for count in (_counted_by_code, counted_by_comparison))
+        ours, theirs = (count(predictions, masks, classes) for count in (_counted_by_code, _counted_by_comparison))
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
