@@ -44,7 +44,7 @@ FILE = "index-report.npz"
 READ = ("trial.json", "spec.json", "scores.json", "result.json", "environment.json", CURSOR)
 PLAIN = ("uid", "number", "stratum", "state", "cause", "message", "labels_key", "seed", "baseline", "mark",
          "replicate_of", "run_id", "experiment_id", "pruned_epoch", "epochs_trained", "seconds_trained", "external",
-         "adopted_from")  # fmt: skip
+         "adopted_from", "rungs")  # fmt: skip
 DICTIONARIES = ("parameters", "settings", "started", "environment")
 # A result's own scores: the report derives them from the matrices.
 DERIVED = ("scores", "support")

@@ -25,6 +25,7 @@ from harness.report.pictures import Picture, sweep_pictures, trial_pictures
 from harness.report.pivot import pivot_table, pivots_of
 from harness.report.queries import Sweep, Trial
 from harness.report.render import Beside, render_page
+from harness.report.rungs import rungs_table
 from harness.report.source import reproduced, source_document, source_table
 from harness.report.tables import Links, Table, model_of, trial_name
 from harness.report.takeaways import takeaways
@@ -109,6 +110,7 @@ def render(sweep: Sweep, folder: Path, beside: Beside, links: Links | None) -> s
             "takeaways": takeaways(sweep, groups, shown_yardstick),
             "pictures": pictures,
             "strata": details.strata_table(sweep),
+            "rungs": rungs_table(sweep),
             "models": details.models_table(sweep),
             "unranked": details.unranked_table(sweep),
             "paper": details.paper_table(sweep),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +62,7 @@ class Trial:
     scored: Scored | None  # only for COMPLETE trials whose matrices could be read
     external: str | None = None  # the name that `harness score` was given
     adopted_from: str | None = None  # the trial folder of another generation that this one was taken from
+    rungs: Sequence[float | None] = ()  # the best objective up to each rung that it reached
 
     @property
     def device(self) -> str | None:
@@ -219,6 +220,7 @@ def read_trial(folder: TrialFolder, problems: list[str]) -> Trial | None:
         scored=scored,
         external=said.get("external"),
         adopted_from=said.get("adopted_from"),
+        rungs=list(said.get("rungs") or ()),
     )
 
 

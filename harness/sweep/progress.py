@@ -106,7 +106,7 @@ def best_so_far(records: Iterable[Record], objective: Objective) -> str:
     return ", ".join(f"{labels} {value:.3f}".strip() for labels, value in sorted(best.items()))
 
 
-def climbing_line(stratum: str, rung: Rung, going: int) -> str:
+def climbing_line(stratum: str, rung: Rung[Record], going: int) -> str:
     """`rung 1 of unicorn3/all: 8 of 24 trials go on`, or `4 more ... (rank correlation 0.12)` where it misled."""
     if rung.correlation is None:
         return f"rung {rung.number + 1} of {stratum}: {going} of {len(rung.there)} trials go on"

@@ -17,10 +17,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import correlation
+from typing import Generic, Protocol, TypeVar
 
 from harness.config.pause import Pause
 from harness.config.space import SearchSpace
-from harness.sweep.ledger import Record, search_runs
+from harness.sweep.ledger import FINAL, Record
 
 # Chosen by replays of recorded curves (docs/performance.md): 0 lets through rungs that rank like dice.
 MIN_CORRELATION = 0.3
@@ -28,30 +29,52 @@ MIN_CORRELATION = 0.3
 ENOUGH_TO_JUDGE = 4
 
 
+class Climber(Protocol):
+    """What a rung needs to know of a trial; a `Record` says it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def stratum(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def replicate_of(self) -> str | None: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def rung(self) -> int: ...
+    @property
+    def rungs(self) -> tuple[float | None, ...]: ...
+
+
+One = TypeVar("One", bound=Climber)
+
+
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(Generic[One]):
     """One rung of a stratum as it stands."""
 
     number: int
-    there: tuple[Record, ...]  # that reached it; the best first
+    there: tuple[One, ...]  # that reached it; the best first
     open: bool  # whether somebody is still on the way to it
     places: int  # how many of them go on
     correlation: float | None  # Spearman, of those that went on first: their ranks here and at the next rung
 
     @property
-    def chosen(self) -> tuple[Record, ...]:
+    def chosen(self) -> tuple[One, ...]:
         """Who is to go on and was not told so yet."""
         waiting = (record for record in self.there[: self.places] if record.state == "paused")
         return () if self.open else tuple(record for record in waiting if record.rung == self.number)
 
 
-def ladder(space: SearchSpace, stratum: str, records: Iterable[Record]) -> list[Rung]:
-    """The rungs that somebody set out for, from the first one."""
-    members = [record for record in search_runs(records) if record.stratum == stratum and record.state != "failed"]
+def ladder(space: SearchSpace, stratum: str, trials: Iterable[One]) -> list[Rung[One]]:
+    """The rungs that somebody reached, from the first one."""
+    members = [one for one in trials if one.stratum == stratum and one.replicate_of is None and one.state != "failed"]
     return [_rung(space, number, members) for number in range(max((len(m.rungs) for m in members), default=0))]
 
 
-def next_up(rungs: Sequence[Rung]) -> tuple[Record, ...]:
+def next_up(rungs: Sequence[Rung[One]]) -> tuple[One, ...]:
     """Who goes on now: of the lowest rung that has somebody chosen, when no rung below it is open."""
     for rung in rungs:
         if rung.open:
@@ -108,10 +131,10 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     return correlation(here, later) if len(set(here)) > 1 and len(set(later)) > 1 else None
 
 
-def _rung(space: SearchSpace, number: int, members: Sequence[Record]) -> Rung:
+def _rung(space: SearchSpace, number: int, members: Sequence[One]) -> Rung[One]:
     """Trials that ended before the rung, or were trained in an earlier generation, are not compared on it."""
     there = sorted((m for m in members if len(m.rungs) > number), key=lambda m: _order(space, m, number))
-    on_the_way = any(m.rung >= number and len(m.rungs) <= number and not m.is_final for m in members)
+    on_the_way = any(m.rung >= number and len(m.rungs) <= number and m.state not in FINAL for m in members)
     first = there[: places(space, len(there))]
     pairs = [
         (here, later)
@@ -124,14 +147,14 @@ def _rung(space: SearchSpace, number: int, members: Sequence[Record]) -> Rung:
     return Rung(number, tuple(there), on_the_way, places(space, len(there), twice=twice), held)
 
 
-def _value(record: Record, number: int) -> float | None:
+def _value(record: Climber, number: int) -> float | None:
     """The best objective up to a rung; that of the whole trial where it ended before the rung."""
     if len(record.rungs) > number:
         return record.rungs[number]
     return record.value if record.state == "complete" else None
 
 
-def _order(space: SearchSpace, record: Record, number: int) -> tuple[float, int]:
+def _order(space: SearchSpace, record: Climber, number: int) -> tuple[float, int]:
     """The best first; a trial without a value comes last, and of equal ones the older is better."""
     value = _value(record, number)
     if value is None:
