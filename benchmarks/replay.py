@@ -44,6 +44,7 @@ SPACE, TABLE = HERE / "curves.yaml", HERE / "curves.json"
 
 POLICIES: dict[str, dict[str, Any]] = {
     "rungs": {"method": "tpe", "prune": {"type": "rungs", "min_epochs": 1, "eta": 3}},
+    "rungs from 2": {"method": "tpe", "prune": {"type": "rungs", "min_epochs": 2, "eta": 4}},
     "hyperband": {"method": "tpe", "prune": {"type": "hyperband", "min_epochs": 1, "eta": 3}},
     "median": {"method": "tpe", "prune": {"type": "median", "min_epochs": 3, "eta": 3}},
     "tpe": {"method": "tpe", "prune": {"type": "none"}},
@@ -236,7 +237,7 @@ def main() -> None:
         for training_seed in recording.seeds:
             for seed in given.seeds:
                 for way in replay(POLICIES[name], recording, training_seed=training_seed, seed=seed):
-                    about = f"{name:<10} seed {seed}, trained with {training_seed:>3}, {way.stratum:<9}"
+                    about = f"{name:<12} seed {seed}, trained with {training_seed:>3}, {way.stratum:<9}"
                     print(f"{about} {verdict(way, recording.best(training_seed, way.stratum))}", flush=True)
 
 
