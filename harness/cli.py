@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,8 @@ def sweep(
     harness sweep search_spaces/unicorn.yaml --data phantom --smoke
     harness sweep my.yaml --set train.epochs=100 --trials 40
     """
+    # Before numpy is loaded: the controller's products of matrices are small, and workers compute on the cores beside it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from harness.report.queries import read_sweep
     from harness.sweep.layout import open_home
     from harness.sweep.progress import Screen

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.labels import IGNORE
-from harness.data.augment import Image, build_augment, paper_policy
+from harness.data.affine import Image
+from harness.data.augment import build_augment, paper_policy
 from harness.data.targets import target_table
 from harness.drawing import as_picture, canvas, class_marks, coloured, drawn
 from harness.report.wording import percent_text
