@@ -76,7 +76,7 @@ def sweep(
     harness sweep search_spaces/unicorn.yaml --data phantom --smoke
     harness sweep my.yaml --set train.epochs=100 --trials 40
     """
-    # Before numpy is loaded: the controller's products of matrices are small, and workers compute on the cores beside it.
+    # Before numpy is loaded: the controller's products of matrices are small, and workers compute beside it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from harness.report.queries import read_sweep
     from harness.sweep.layout import open_home
