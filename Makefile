@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help sweep test test-fast mutations faults statistics test-cluster test-stack test-stack-slice bench deps browser check install clean-venv
+.PHONY: help sweep test test-fast test-long mutations faults statistics test-cluster test-stack test-stack-slice bench deps browser check install clean-venv
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make sweep       install, then the first sweep and its report (5 minutes on two cores after the install)"
 	@echo "make test        install, then all tests"
 	@echo "make test-fast   only the tests that take seconds"
+	@echo "make test-long   tests of a minute each, beyond the 12 minutes of \`make test\` (some 2 minutes)"
 	@echo "make mutations   10,000 broken search spaces: each read, or refused with file and line (some five minutes)"
 	@echo "make faults      kills at numbered steps and at random, signals, outages, on real sweeps (some 25 minutes)"
 	@echo "make statistics  intervals, boards, corrected winners and claims on simulated patients, a fresh seed (some 4 minutes)"
@@ -26,7 +27,7 @@ sweep: $(INSTALLED)
 
 # A file of tests stays together, since its tests share what they made. Each process takes up to 2 GiB.
 test: $(INSTALLED)
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile -m "not cluster"
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile -m "not cluster and not long"
 
 test-fast: $(INSTALLED)
 	$(BIN)/pytest -m "not slow"
@@ -41,6 +42,10 @@ faults: $(INSTALLED)
 # Into build/statistics.json, line by line; an unfinished file is gone on with.
 statistics: $(INSTALLED)
 	$(BIN)/python benchmarks/statistics_check.py
+
+# Tests of a minute each whose sisters are in `make test`.
+test-long: $(INSTALLED)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile -m long
 
 # What each executor shows of itself in `make test`, and the rest of the suite here.
 test-cluster: $(INSTALLED)

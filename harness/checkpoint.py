@@ -64,7 +64,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, fingerprint: str) -> 
 
 def save_unsettled(path: Path, checkpoint: Checkpoint, *, fingerprint: str) -> None:
     """The same without forcing it to disk: a kill leaves one or the other readable, a loss of power perhaps neither."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid():08d}")  # as `written_aside` names them: the doctor finds it
     try:
         with aside.open("wb") as stream:
             torch.save(_document(checkpoint, fingerprint), stream)

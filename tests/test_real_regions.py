@@ -32,6 +32,7 @@ def rows_of(home: Path, *choices: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.long
 def test_a_small_unet_leaves_the_majority_class_behind_on_real_regions(tmp_path: Path) -> None:
     """Pooled macro Dice of tumor against other on the held-out patient: at least .60 after three epochs, where always
     answering the majority class gives .35."""

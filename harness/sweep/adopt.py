@@ -171,6 +171,8 @@ def _records(
             "mark": None if row is None else rows[name].pop(row)[1],
             "fingerprint": finished.fingerprint,
             "adopted_from": finished.name,
+            "rung": 0,  # those of its own generation may lie elsewhere
+            "rungs": (),
         }
         numbers[name] += 1
         yield finished, finished.record.model_copy(update=own)

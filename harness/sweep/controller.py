@@ -208,6 +208,8 @@ class Controller:
 
     def _on_paused(self, record: Record) -> None:
         self._book.save(record)
+        self._pruning.discard(record.uid)
+        self._late.discard(record.uid)  # told to stop in the moment in which it paused
         self.studies[record.stratum].paused(record.uid)
         self._breaker.completed()
         self.screen.note(finished_line(record, self._titles.of(record), None))

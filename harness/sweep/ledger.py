@@ -10,7 +10,7 @@ from typing import Any, Literal
 from harness.config.base import Frozen
 from harness.files import read_json, safe_name, write_json
 from harness.sweep.layout import GenerationFolder
-from harness.trial.folder import TrialFolder
+from harness.trial.folder import Attempt, TrialFolder
 
 State = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
 FINAL: frozenset[str] = frozenset({"complete", "pruned", "failed"})
@@ -106,16 +106,16 @@ def completed(record: Record, folder: TrialFolder) -> Record:
 
 def paused(record: Record, folder: TrialFolder) -> Record:
     """The record of a trial that reached its rung."""
-    epochs = objectives(folder)
+    at = last_epoch(folder.attempts()[-1])  # of the one that paused: another one, now void, may have gone further
+    epochs = {epoch: value for epoch, value in objectives(folder).items() if epoch <= at}
     better = max if folder.read_spec().objective.goal == "maximize" else min
     reached = (*record.rungs[: record.rung], better(epochs.values(), default=None))
-    return record.model_copy(update={"state": "paused", "rungs": reached, "pruned_epoch": last_epoch(folder)})
+    return record.model_copy(update={"state": "paused", "rungs": reached, "pruned_epoch": at})
 
 
-def last_epoch(folder: TrialFolder) -> int:
-    """The last one of any attempt; 0 before there is one."""
-    events = (event for attempt in folder.attempts() for event in attempt.read_events())
-    return max((int(event["epoch"]) for event in events if event["event"] == "epoch"), default=0)
+def last_epoch(attempt: Attempt) -> int:
+    """The last one that an attempt trained, or went on from; 0 before there is one."""
+    return max((int(event.get("epoch", event.get("resumed_epoch", 0))) for event in attempt.read_events()), default=0)
 
 
 def seconds_trained(folder: TrialFolder) -> float:

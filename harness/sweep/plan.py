@@ -52,8 +52,8 @@ def plan(space: SearchSpace, prepared: Prepared, steps: Steps, change: Change, *
     patches = [_patch_counts(cut, prepared) for cut in dict.fromkeys(spec.dataset.cut for spec in specs)]
     total, done, again = (sum(row[key] for row in strata) for key in ("trials", "done", "replicates"))
     left = total - done + again
-    pruned = sum(planned_epochs(space, max(total - done, 1))) / (space.train.epochs * max(total - done, 1))
-    whole = (total - done) * pruned + again  # rungs train this many whole trials' epochs
+    epochs = sum(sum(planned_epochs(space, row["trials"] - row["done"])) for row in strata)
+    whole = epochs / space.train.epochs + again  # as many whole trainings as the epochs that rungs leave
     timed, estimate = _estimate(specs, patches, prepared, steps, trials=left, whole=whole, device=device, slots=slots)
     document = {
         "schema": "harness.plan/1",

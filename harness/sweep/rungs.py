@@ -135,7 +135,8 @@ def _rung(space: SearchSpace, number: int, members: Sequence[One]) -> Rung[One]:
     """Trials that ended before the rung, or were trained in an earlier generation, are not compared on it."""
     there = sorted((m for m in members if len(m.rungs) > number), key=lambda m: _order(space, m, number))
     on_the_way = any(m.rung >= number and len(m.rungs) <= number and m.state not in FINAL for m in members)
-    first = there[: places(space, len(there))]
+    # Who was pruned here, when a smaller budget was decided, never comes to the next rung.
+    first = [m for m in there[: places(space, len(there))] if m.state != "pruned" or len(m.rungs) > number + 1]
     pairs = [
         (here, later)
         for record in first

@@ -41,7 +41,9 @@ class Search:
         self._strata = {stratum.name: stratum for stratum in strata_of(space)}
         self._exhausted: set[str] = set()
         self._told: set[tuple[str, int, int]] = set()
-        self._first_share = first_share(space)
+        # Of trials that a larger budget adds to a search that was decided, some finished already.
+        decided = any(r.state in ("complete", "pruned") and r.adopted_from is None for r in book.records.values())
+        self._first_share = 1.0 if decided else first_share(space)
         self._claims = Claims(space, generation, patients=len(facts.split.validation), chooses=True)
         self._claims.state(book.records)
 

@@ -191,7 +191,7 @@ class Status:
     ) -> Forecast | None:
         total = max(slots["total"] or 0, len(running), 1)
         if self._space.prune.type == "rungs":
-            climbs = {name: self._climb(trials, wanted[name]) for name, trials in members.items()}
+            climbs = {name: self._climb(name, trials, wanted[name]) for name, trials in members.items()}
             epoch_s = _epoch_s(trial.seen for trials in members.values() for trial in trials)
             return forecast_rungs(climbs, epoch_s, slots=total, limit_s=self._wall_left_s())
         paces = {
@@ -206,12 +206,14 @@ class Status:
         so_far = [(trial.record.stratum, _elapsed(trial.seen)) for trial in running]
         return forecast(paces, so_far, slots=total, limit_s=self._wall_left_s(), guess_s=_guess_s(running))
 
-    def _climb(self, trials: Sequence[_Trial], wanted: int) -> Climb:
+    def _climb(self, name: str, trials: Sequence[_Trial], wanted: int) -> Climb:
+        """`wanted` counts replicates, too, which are trained to their end; kept trials were paid for elsewhere."""
         own = [trial for trial in trials if trial.record.adopted_from is None]
-        searched = sum(trial.record.replicate_of is None for trial in own)
-        first = max(min(self._space.budget.trials, wanted), searched)
+        searched = sum(trial.record.replicate_of is None for trial in trials)
+        possible, budget = self._possible.get(name), self._space.budget.trials
+        first = max(searched, budget if possible is None else min(budget, possible))
         again = max(wanted - first, 0) * self._space.train.epochs
-        planned = sum(planned_epochs(self._space, first)) + again
+        planned = sum(planned_epochs(self._space, max(first - (len(trials) - len(own)), 0))) + again
         ended = sum(trial.record.is_final for trial in trials)
         return Climb(wanted, ended, planned, sum(trial.seen.epochs_trained for trial in own))
 

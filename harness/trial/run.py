@@ -71,11 +71,10 @@ def run_trial(
         emit(event)
 
     try:
-        _train(folder, attempt, saving, stores, torch.device(device), record, should_stop, pause)
-    except Paused:
-        record({"event": "finished", "state": "paused", "cause": None, "message": None})
-    except Stopped:
-        record({"event": "finished", "state": "stopped", "cause": None, "message": None})
+        place = torch.device(device)
+        ended = _ending(lambda: _train(folder, attempt, saving, stores, place, record, should_stop, pause))
+        # A disk that is full by this last word is a failure with a cause, too.
+        record({"event": "finished", "state": ended, "cause": None, "message": None})
     except Exception as error:
         end = {"event": "finished", "state": "failed", "cause": failure_cause(error), "message": _one_line(error)}
         if end["cause"] == "out_of_memory":
@@ -85,11 +84,22 @@ def run_trial(
             record(end)
         except OSError:
             emit(end)  # the folder cannot be written to, and that may be why
-    else:
-        record({"event": "finished", "state": "complete", "cause": None, "message": None})
+        return
+    if ended == "complete":
         # Outputs and event are on disk: nothing will resume from here, and it is the folder's largest file.
         attempt.checkpoint.unlink(missing_ok=True)
         attempt.settled.unlink(missing_ok=True)
+
+
+def _ending(train: Callable[[], None]) -> str:
+    """`complete`, `paused` or `stopped`."""
+    try:
+        train()
+    except Paused:
+        return "paused"
+    except Stopped:
+        return "stopped"
+    return "complete"
 
 
 def failure_cause(error: Exception) -> str:

@@ -83,6 +83,8 @@ def trained(generation: GenerationFolder, of: SearchSpace, cell: dict[str, Any],
         "fingerprint": spec.fingerprint,
         "created": "then",
         "state": "complete",
+        "rung": 1,
+        "rungs": (0.0, number / 10),
     }
     write_record(folder, Record.model_validate({**said, "value": number / 10, "accepted_attempt": 1, **record}))
 
@@ -112,6 +114,7 @@ def test_what_a_wider_space_still_has_is_kept_whole_and_costs_no_disk(sweep: Swe
         assert new.damaged() == []
         assert (record.generation, record.state, record.value) == (2, "complete", record.number / 10)
         assert record.adopted_from == f"g1/trials/{uid}"
+        assert (record.rung, record.rungs) == (0, ()), "of other rungs than this generation's"
         assert new.result.samefile(old.result) and new.attempt(1).events.samefile(old.attempt(1).events)
         assert not (new.path / CURSOR).exists()
     assert content(sweep.path / "g1") == before

@@ -38,6 +38,7 @@ def test_the_sources_cells_are_marked_and_the_grid_holds_all_others() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_figure_and_table_of_the_source_is_reproduced(lab: Lab, phantom: Path) -> None:
     """One epoch of `as_paper` on six regions: nothing listed in `reproduces:` is missing or blank."""
     ended = lab.run(

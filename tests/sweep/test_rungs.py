@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from harness.config.load import load_space
 from harness.config.space import SearchSpace
 from harness.errors import BadInput
-from harness.sweep.ledger import Record, State
+from harness.sweep.ledger import Record, State, paused
 from harness.sweep.rungs import first_share, ladder, next_up, planned_epochs, rank_correlation
+from harness.trial.folder import TrialFolder
 from tests.spaces import written
 from tests.sweep.conftest import Lab
+from tests.toy import toy_spec, write_cohort
 
 LINES = "parameters: {architecture: {value: unet_plain}, learning_rate: {min: 1e-5, max: 1e-2, log: true}}\n"
 
@@ -80,6 +82,29 @@ def test_what_is_trained_already_takes_nobodys_place(tmp_path: Path) -> None:
     """Trials of an earlier generation are complete and were on no rung: the best of the new ones goes on."""
     of, old = space(tmp_path), [trial(number, state="complete") for number in range(6)]
     assert going(of, [*old, *(trial(number, number / 10) for number in range(6, 9))]) == ["t8"]
+
+
+def test_a_rung_is_judged_though_some_of_its_best_were_pruned_before(tmp_path: Path) -> None:
+    """A larger budget: twelve more trials, whose four best meet two that were pruned when six were decided."""
+    of = space(tmp_path)
+    decided = [trial(number, 0.8, state="pruned") for number in range(2)]
+    new = [trial(number, 0.9 + number / 100, 0.9 + number / 100) for number in range(2, 6)]
+    rest = [trial(number, 0.1) for number in range(6, 18)]
+    (first, *_) = ladder(of, "default", decided + new + rest)
+    assert first.places == 6 and first.correlation == pytest.approx(1)
+
+
+def test_a_rung_counts_the_epochs_of_the_attempt_that_paused(tmp_path: Path) -> None:
+    """An attempt before it, whose result was damaged, went to epoch 9; this one began anew and paused after one."""
+    folder = TrialFolder(tmp_path / "t")
+    old, new = folder.new_attempt(), folder.new_attempt()
+    folder.write_spec(toy_spec(write_cohort(tmp_path / "cohort")))
+    for epoch in range(1, 10):
+        old.append_event({"event": "epoch", "epoch": epoch, "objective": epoch / 10})
+    new.append_event({"event": "started", "resumed_epoch": 0})
+    new.append_event({"event": "epoch", "epoch": 1, "objective": 0.1})
+    found = paused(trial(0), folder)
+    assert (found.rungs, found.pruned_epoch) == ((0.1,), 1)
 
 
 def test_as_many_go_on_as_are_trained_again_afterwards(tmp_path: Path) -> None:
@@ -143,7 +168,7 @@ RUNGS = "prune: {type: rungs, min_epochs: 1, eta: 3}\n"
 
 
 @pytest.mark.slow
-def test_a_sweep_on_rungs_trains_what_it_should_and_the_same_after_kills(phantom: Path, tmp_path: Path) -> None:
+def test_a_sweep_on_rungs_trains_what_it_should_and_the_same_after_a_kill(phantom: Path, tmp_path: Path) -> None:
     """Three trials: all to epoch 1, one to 3, one to 4 (the end). Killed at any moment, the same trials go on, no epoch
     of a trial is trained twice but the one that a kill cut, and weights and scores are the same."""
     calm, killed = (Lab(tmp_path / name) for name in ("calm", "killed"))
@@ -151,15 +176,13 @@ def test_a_sweep_on_rungs_trains_what_it_should_and_the_same_after_kills(phantom
         lab.path.mkdir()
         lab.write(phantom, epochs=4, trials=3, more=RUNGS)
     assert calm.run("sweep", "small.yaml", "--set", "strata={labels: [tiger7]}").returncode == 0
-    draw = random.Random(5)
-    for _ in range(2):
-        process = killed.start("sweep", "small.yaml", "--set", "strata={labels: [tiger7]}")
-        deadline = time.monotonic() + 60
-        while not killed.records() and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.1)
-        time.sleep(draw.uniform(0.0, 4.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = killed.start("sweep", "small.yaml", "--set", "strata={labels: [tiger7]}")
+    deadline = time.monotonic() + 60
+    while not killed.records() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(random.Random(5).uniform(0.0, 4.0))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     assert killed.run("sweep", "small.yaml", "--set", "strata={labels: [tiger7]}").returncode == 0
     states = {uid: record["state"] for uid, record in calm.records().items()}
     assert sorted(states.values()) == ["complete", "pruned", "pruned"]
