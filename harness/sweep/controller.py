@@ -20,7 +20,7 @@ from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record, completed, now, paused, search_runs, seconds_trained
 from harness.sweep.past import as_past
 from harness.sweep.progress import Running, Screen, finished_line, slot_line, summary_line
-from harness.sweep.rungs import pause_of
+from harness.sweep.rungs import early_note, pause_of
 from harness.sweep.search import Search
 from harness.sweep.sidejobs import SideJobs
 from harness.sweep.titles import Titles
@@ -72,6 +72,7 @@ class Controller:
         self._losses = Losses()
         self._late: set[str] = set()  # told to stop, for having trained longer than `timeout`
         self._breaker = Breaker()
+        self._early_told = False
         self._titles = Titles(space, generation)
         self._clock = Clock(generation)
         self._side = SideJobs(space, generation, first)
@@ -213,6 +214,18 @@ class Controller:
         self.studies[record.stratum].paused(record.uid)
         self._breaker.completed()
         self.screen.note(finished_line(record, self._titles.of(record), None))
+        if record.rung == 0 and not self._early_told:
+            self._note_early(record)
+
+    def _note_early(self, record: Record) -> None:
+        """Say it once if the first rung comes too early to judge by."""
+        folder = self._book.folder(record.uid)
+        patches = [event["patches"]["train"] for event in folder.attempts()[-1].read_events() if "patches" in event]
+        if patches and record.pruned_epoch:
+            note = early_note(folder.read_spec().train, patches=patches[0], epoch=record.pruned_epoch)
+            self._early_told = note is not None
+            if note is not None:
+                self.screen.note(note)
 
     def _on_lost(self, uid: str, job: Job, event: Event) -> None:
         self._pruning.discard(uid)

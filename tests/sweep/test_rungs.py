@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from harness.config.load import load_space
 from harness.config.space import SearchSpace
+from harness.config.spec import TrainSpec
 from harness.errors import BadInput
 from harness.sweep.ledger import Record, State, paused
-from harness.sweep.rungs import first_share, ladder, next_up, planned_epochs, rank_correlation
+from harness.sweep.rungs import early_note, first_share, ladder, next_up, planned_epochs, rank_correlation
 from harness.trial.folder import TrialFolder
 from tests.spaces import written
 from tests.sweep.conftest import Lab
@@ -143,6 +144,13 @@ def test_rank_correlation_is_that_of_pandas(pairs: list[tuple[int, int]]) -> Non
         assert ours is None
     else:
         assert ours == pytest.approx(np.corrcoef(frame[0].rank(), frame[1].rank())[0, 1])
+
+
+def test_a_first_rung_of_few_steps_is_said_to_be_early() -> None:
+    """130 patches in batches of 8 are 17 steps an epoch: 85 after five, 102 after six."""
+    note = early_note(TrainSpec(batch_size=8), patches=130, epoch=5)
+    assert note is not None and "after epoch 5, a trial has taken 85 optimizer steps" in note
+    assert early_note(TrainSpec(batch_size=8), patches=130, epoch=6) is None
 
 
 def test_three_ranks_are_too_few_to_judge() -> None:
