@@ -70,9 +70,6 @@ def optuna_and_mlflow() -> Figures:
         def log(epoch: int, iou: float) -> None:
             mlflow.log_metric("iou", iou, step=epoch)
 
-        def log(epoch: int, iou: float) -> None:
-            mlflow.log_metric("iou", iou, step=epoch)
-
         def objective(trial: optuna.Trial) -> float:
             chosen = {key: trial.suggest_categorical(key, values) for key, values in choices.items()}
             spec = next(spec for cell, spec in specs if chosen.items() <= cell.items())
