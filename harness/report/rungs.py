@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.config.pause import Pause
 from harness.config.space import Prune, Replicate, SearchSpace
 from harness.config.spec import Objective
 from harness.report.queries import Sweep, Trial
@@ -60,6 +61,11 @@ def _climber(trial: Trial) -> _Climber:
     )
 
 
+def _text(pause: Pause) -> str:
+    """`epoch 3`, `2,500 samples`, `120 seconds`."""
+    return f"epoch {pause.amount:g}" if pause.unit == "epochs" else f"{pause.amount:,g} {pause.unit}"
+
+
 def _row(space: SearchSpace, stratum: str, rung: Rung[_Climber]) -> tuple[Cell, ...]:
     on = sum(len(one.rungs) > rung.number + 1 or one.state == "complete" for one in rung.there)
     pause = space.prune.rung(rung.number)
@@ -67,7 +73,7 @@ def _row(space: SearchSpace, stratum: str, rung: Rung[_Climber]) -> tuple[Cell, 
     return (
         Cell(stratum),
         number(rung.number + 1, str(rung.number + 1)),
-        number(pause.amount, f"{pause.amount:,g} {pause.unit}"),
+        number(pause.amount, _text(pause)),
         number(len(rung.there), str(len(rung.there))),
         number(on, str(on)),
         number(held, ABSENT if held is None else f"{held:.2f}"),

@@ -24,8 +24,8 @@ def test_a_row_says_who_went_on_and_how_far_the_order_held(tmp_path: Path) -> No
         folder.trial(rungs=[here, later], result={"objective": {"metric": "val/iou", "value": later}})
     table = rungs_table(read_sweep(folder.path))
     assert [[cell.text for cell in row][1:] for row in table.rows] == [
-        ["1", "1 epochs", "12", "4", "0.80"],
-        ["2", "3 epochs", "4", "2", ABSENT],
+        ["1", "epoch 1", "12", "4", "0.80"],
+        ["2", "epoch 3", "4", "2", ABSENT],
     ]
 
 
