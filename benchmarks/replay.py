@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.dispatch import Nobody
 from harness.config.cells import strata_of
 from harness.config.load import load_space
 from harness.config.space import SearchSpace
@@ -148,15 +149,6 @@ class Recorded(Executor):
 def last_word(state: str) -> dict[str, Any]:
     """A worker's last word."""
     return {"event": "finished", "state": state, "cause": None, "message": None}
-
-
-class Nobody:
-    """No tracker."""
-
-    status: str | None = None
-
-    def touch(self, files: TrialFolder) -> None:
-        """Nothing is copied."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from harness.inference.ranks import rank_correlation
 from harness.report.boards import Board, Row
 from harness.report.effects import effect_sentence
 from harness.report.queries import Sweep, Trial, Value
@@ -169,19 +167,6 @@ def _class_sentence(title: str, row: Row, shares: Mapping[str, float]) -> str:
     rho = rank_correlation([shares[name] for name in names], [ious[name] for name in names])
     shown = "n/a" if rho is None else difference_text(rho)
     return f"{said}; rank correlation of share and IoU {shown} over {len(names)} classes."
-
-
-def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Spearman's: Pearson's correlation of the ranks, ties at their mean; None where one of both is constant."""
-    ranks = [_mean_ranks(np.asarray(values, dtype=np.float64)) for values in (xs, ys)]
-    if min(np.ptp(rank) for rank in ranks) == 0:
-        return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    below, equal = values[:, None] > values, values[:, None] == values
-    return np.asarray(below.sum(axis=1) + (equal.sum(axis=1) + 1) / 2, dtype=np.float64)
 
 
 def _signed(gains: Sequence[float], sweep: Sweep, board: Board) -> tuple[float, ...]:

@@ -13,15 +13,14 @@ at the next rung by less than MIN_CORRELATION (Spearman), twice as many go on af
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import correlation
 from typing import Generic, Protocol, TypeVar
 
 from harness.config.pause import Pause
 from harness.config.space import SearchSpace
 from harness.config.spec import TrainSpec
+from harness.inference.ranks import rank_correlation
 from harness.sweep.ledger import FINAL, Record
 
 # Chosen by replays of recorded curves (docs/performance.md): 0 lets through rungs that rank like dice.
@@ -137,14 +136,6 @@ def places(space: SearchSpace, trials: int, *, twice: bool = False) -> int:
     return min(trials, max(math.ceil((2 if twice else 1) * trials / space.prune.eta), kept))
 
 
-def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's rank correlation, ties sharing their mean rank; None for too few pairs, or without a spread."""
-    if len(pairs) < ENOUGH_TO_JUDGE:
-        return None
-    here, later = (_mean_ranks(column) for column in zip(*pairs, strict=True))
-    return correlation(here, later) if len(set(here)) > 1 and len(set(later)) > 1 else None
-
-
 def _rung(space: SearchSpace, number: int, members: Sequence[One]) -> Rung[One]:
     """Trials that ended before the rung, or were trained in an earlier generation, are not compared on it."""
     there = sorted((m for m in members if len(m.rungs) > number), key=lambda m: _order(space, m, number))
@@ -156,8 +147,8 @@ def _rung(space: SearchSpace, number: int, members: Sequence[One]) -> Rung[One]:
         for record in first
         if (here := _value(record, number)) is not None and (later := _value(record, number + 1)) is not None
     ]
-    all_there = len(pairs) == len(first)
-    held = rank_correlation(pairs) if all_there else None
+    judged = len(pairs) == len(first) and len(pairs) >= ENOUGH_TO_JUDGE
+    held = rank_correlation(*zip(*pairs, strict=True)) if judged else None
     twice = held is not None and held < MIN_CORRELATION
     return Rung(number, tuple(there), on_the_way, places(space, len(there), twice=twice), held)
 
@@ -175,8 +166,3 @@ def _order(space: SearchSpace, record: Climber, number: int) -> tuple[float, int
     if value is None:
         return math.inf, record.number
     return (-value if space.objective.goal == "maximize" else value), record.number
-
-
-def _mean_ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
-    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from harness.report.boards import group_boards, yardstick_boards
 from harness.report.queries import read_sweep
-from harness.report.takeaways import Takeaway, rank_correlation, takeaways
+from harness.report.takeaways import Takeaway, takeaways
 from tests.report.factory import SweepFolder
 
 
@@ -111,11 +109,3 @@ def test_replicates_and_unfinished_runs_support_nothing(tmp_path: Path) -> None:
         folder.trial({"architecture": "unet", "patch_px": 256}, error=0.05, replicate_of=first, seed=100 + seed)
     folder.trial({"architecture": "unet", "patch_px": 256}, state="pruned")
     assert "did not vary" in asked(folder)["Image size matters"].text
-
-
-def test_rank_correlation_by_hand() -> None:
-    """Same order 1, opposite -1; ties at their mean rank: (1.5, 1.5, 3) against (1, 2, 3) is .866; constant is none."""
-    assert rank_correlation([1, 5, 9], [0.1, 0.2, 0.9]) == pytest.approx(1)
-    assert rank_correlation([1, 5, 9], [3, 2, 1]) == pytest.approx(-1)
-    assert rank_correlation([4, 4, 9], [1, 2, 3]) == pytest.approx(0.8660254)
-    assert rank_correlation([4, 4, 4], [1, 2, 3]) is None

@@ -7,18 +7,14 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from harness.config.load import load_space
 from harness.config.space import SearchSpace
 from harness.config.spec import TrainSpec
 from harness.errors import BadInput
 from harness.sweep.ledger import Record, State, paused
-from harness.sweep.rungs import early_note, first_share, ladder, next_up, planned_epochs, rank_correlation
+from harness.sweep.rungs import early_note, first_share, ladder, next_up, planned_epochs
 from harness.trial.folder import TrialFolder
 from tests.spaces import written
 from tests.sweep.conftest import Lab
@@ -134,18 +130,6 @@ def test_epochs_that_are_planned(tmp_path: Path) -> None:
     assert first_share(of) == pytest.approx(9 / 21)
 
 
-@settings(deadline=None)  # .5 ms, but cores are shared
-@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=4, max_size=30))
-def test_rank_correlation_is_that_of_pandas(pairs: list[tuple[int, int]]) -> None:
-    """Spearman by another implementation, ties included; None where one side has no spread."""
-    frame = pandas.DataFrame(pairs)
-    ours = rank_correlation([(float(a), float(b)) for a, b in pairs])
-    if any(frame[column].nunique() == 1 for column in frame):
-        assert ours is None
-    else:
-        assert ours == pytest.approx(np.corrcoef(frame[0].rank(), frame[1].rank())[0, 1])
-
-
 def test_a_first_rung_of_few_steps_is_said_to_be_early() -> None:
     """130 patches in batches of 8 are 17 steps an epoch: 85 after five, 102 after six."""
     note = early_note(TrainSpec(batch_size=8), patches=130, epoch=5)
@@ -153,9 +137,11 @@ def test_a_first_rung_of_few_steps_is_said_to_be_early() -> None:
     assert early_note(TrainSpec(batch_size=8), patches=130, epoch=6) is None
 
 
-def test_three_ranks_are_too_few_to_judge() -> None:
-    """Of three, one order in six is right by chance."""
-    assert rank_correlation([(1, 1), (2, 2), (3, 3)]) is None
+def test_three_trials_are_too_few_to_judge_a_rung_by(tmp_path: Path) -> None:
+    """Of three, one order in six is right by chance: their order turned round, and nobody else goes on."""
+    turned = [trial(6, 0.7, 0.9), trial(7, 0.8, 0.8), trial(8, 0.9, 0.7)]
+    (first, _) = ladder(space(tmp_path), "default", [trial(number, 0.1) for number in range(6)] + turned)
+    assert (first.correlation, first.places) == (None, 3)
 
 
 @pytest.mark.parametrize(
