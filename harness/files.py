@@ -19,10 +19,11 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, *, settle: bool = True) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on leaving it is fsynced and renamed over `path`.
 
-    After an exception `path` is as before and nothing is left aside.
+    After an exception `path` is as before and nothing is left aside. Without `settle` nothing is forced to disk:
+    for files that nobody reads before `settle_tree` was called on their folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=path.suffix, dir=path.parent)
@@ -30,12 +31,13 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        with aside.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if settle:
+            fsync_file(aside)
         # mkstemp makes files private (0600); results are meant to be shared with the group like any other.
         aside.chmod(0o666 & ~_UMASK)
         aside.replace(path)
-        fsync_folder(path.parent)
+        if settle:
+            fsync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -52,25 +54,39 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, settle: bool = True) -> None:
     """Replace `path` by `content` in one step."""
-    with written_aside(path) as aside:
+    with written_aside(path, settle=settle) as aside:
         aside.write_bytes(content)
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, *, settle: bool = True) -> None:
     """Replace `path` by `content` (UTF-8) in one step."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), settle=settle)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, settle: bool = True) -> None:
     """Replace `path` by `value` as strict JSON in one step; NaN and infinity are a ValueError, never written."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", settle=settle)
 
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def settle_tree(folder: Path) -> None:
+    """Force everything below `folder` to disk, each file and each folder once."""
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            fsync_file(Path(inside, name))
+        fsync_folder(Path(inside))
+
+
+def fsync_file(file: Path) -> None:
+    """Force what was written to a file to disk, by whichever process."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def fsync_folder(folder: Path) -> None:

@@ -123,7 +123,7 @@ def _bookkeeping(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
     import torch
 
     from harness.checkpoint import Checkpoint, Progress, rng_states
-    from harness.files import write_bytes, write_json, write_text
+    from harness.files import settle_tree, write_bytes, write_json, write_text
     from harness.trial.environment import environment, system_metrics
     from harness.trial.saving import Saving
 
@@ -149,15 +149,17 @@ def _bookkeeping(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
         state = Checkpoint(progress, weights, weights, {}, None, rng_states(device))
         saving.checkpoint(state, fingerprint=spec.fingerprint, keep=False)
     outputs = attempt.outputs
-    write_json(outputs / "environment.json", environment(device))
-    write_json(outputs / "model.json", {})
-    write_bytes(outputs / "weights.safetensors", safetensors.torch.save(weights))
-    write_text(outputs / "scores.json", json.dumps(progress.patients, allow_nan=False))
+    write_json(outputs / "environment.json", environment(device), settle=False)
+    write_json(outputs / "model.json", {}, settle=False)
+    write_bytes(outputs / "weights.safetensors", safetensors.torch.save(weights), settle=False)
+    write_text(outputs / "scores.json", json.dumps(progress.patients, allow_nan=False), settle=False)
     objective = {"metric": "val/iou", "goal": "maximize", "value": 1.0}
     write_json(
         outputs / "result.json",
         {"objective": objective, "scores": values(EPOCHS), "best_epoch": EPOCHS, "seconds": 0.0},
+        settle=False,
     )
+    settle_tree(outputs)
     record({"event": "finished", "state": "complete", "cause": None, "message": None})
     attempt.checkpoint.unlink(missing_ok=True)
     attempt.settled.unlink(missing_ok=True)

@@ -65,8 +65,8 @@ def write_explanations(
 ) -> list[str]:
     """Draw `gradcam.png`, and `attention.png` where the network has gates; returns why one is missing, if so.
 
-    `model` holds the weights to explain. What goes wrong here becomes a note: a picture that cannot be drawn, of
-    a network that may be anybody's, is no reason to lose a finished training.
+    `model` holds the weights to explain; the files are not forced to disk. What goes wrong here becomes a note: a
+    picture that cannot be drawn, of a network that may be anybody's, is no reason to lose a finished training.
     """
     example = example_of(data.validation, fixed_patch(data.validation, data.validation_indices), data.scheme)
     images_1CHW = torch.tensor(normalized(example.image_HWC[None], normalize), device=device)
@@ -79,7 +79,7 @@ def write_explanations(
     model.eval()
     for name, draw in drawings.items():
         try:
-            write_bytes(folder / f"{name}.png", drawn(draw()))
+            write_bytes(folder / f"{name}.png", drawn(draw()), settle=False)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [""])[0]
             notes.append(f"{name}.png: {type(error).__name__}: {reason}"[:300])

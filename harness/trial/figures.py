@@ -55,11 +55,12 @@ class Confusion:
 
 
 def write_figures(folder: Path, data: TrialData, result: FitResult, *, images: Mapping[str, Path]) -> None:
-    """Draw a trial's matrices, galleries and curves into `folder`. `images`: ROI name -> its image file."""
+    """Draw matrices, galleries and curves into `folder`, not forced to disk. `images`: ROI name -> its image file."""
     scheme, rois = data.scheme, result.evaluation.rois
     everywhere = confusion([roi.matrix for roi in rois], scheme)
     mixed = confusion([roi.matrix_non_homogeneous for roi in rois], scheme)
-    write_json(folder / "confusion.json", {"all": everywhere.document(), "non_homogeneous": mixed.document()})
+    matrices = {"all": everywhere.document(), "non_homogeneous": mixed.document()}
+    write_json(folder / "confusion.json", matrices, settle=False)
     own, fixed = chosen_rois(rois, scheme), fixed_rois(rois, scheme)
     rows = gallery([*own, *fixed], data, result, images)
     figures = {
@@ -70,7 +71,7 @@ def write_figures(folder: Path, data: TrialData, result: FitResult, *, images: M
         "curves": curves_figure(result.progress.history, result.best_epoch),
     }
     for name, figure in figures.items():
-        write_bytes(folder / f"{name}.png", drawn(figure))
+        write_bytes(folder / f"{name}.png", drawn(figure), settle=False)
 
 
 def confusion(matrices: Sequence[Matrix], scheme: Scheme) -> Confusion:

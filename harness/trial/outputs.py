@@ -18,7 +18,7 @@ from torch import nn
 
 from harness.checkpoint import Progress
 from harness.config.spec import TrialSpec
-from harness.files import write_bytes, write_json, write_text
+from harness.files import settle_tree, write_bytes, write_json, write_text
 from harness.scores import pooled, score_rois, scores_document, support
 from harness.train import FitResult, TrialData
 from harness.trial.environment import environment, peak_memory_bytes
@@ -56,13 +56,13 @@ def write_outputs(
     `model` is the trained network on `device`; it leaves with the best epoch's weights.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    write_json(folder / "environment.json", environment(device))
-    write_json(folder / "model.json", model_document(spec))
-    write_bytes(folder / "weights.safetensors", safetensors.torch.save(result.weights))
+    write_json(folder / "environment.json", environment(device), settle=False)
+    write_json(folder / "model.json", model_document(spec), settle=False)
+    write_bytes(folder / "weights.safetensors", safetensors.torch.save(result.weights), settle=False)
     # Without line breaks: with them Python's own encoder writes it, 20 times slower and four times as large.
-    write_text(folder / "scores.json", json.dumps(_scores(data, result), allow_nan=False) + "\n")
+    write_text(folder / "scores.json", json.dumps(_scores(data, result), allow_nan=False) + "\n", settle=False)
     for name, labels_HW in result.evaluation.predictions.items():
-        write_bytes(folder / "predictions" / f"{name}.png", png(labels_HW))
+        write_bytes(folder / "predictions" / f"{name}.png", png(labels_HW), settle=False)
     write_figures(folder / "figures", data, result, images=images)
     peak_bytes = peak_memory_bytes(device)  # before captum is imported, which is no cost of the training
     model.load_state_dict(result.weights)
@@ -81,7 +81,10 @@ def write_outputs(
             "patches": asdict(patches),
             "figure_notes": notes,
         },
+        settle=False,
     )
+    # Each file on its own waits twice for the disk; nobody reads them before the attempt said that it has ended.
+    settle_tree(folder)
 
 
 def result_document(spec: TrialSpec, data: TrialData, result: FitResult) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from harness.checkpoint import (
@@ -20,7 +19,7 @@ from harness.checkpoint import (
     save_checkpoint,
     save_unsettled,
 )
-from harness.files import fsync_folder
+from harness.files import fsync_file, fsync_folder
 from harness.trial.folder import Attempt
 
 SETTLE_EVERY_S = 1.0
@@ -42,7 +41,7 @@ class Saving:
         self._settling = event["event"] != "epoch" or time.monotonic() >= self._due
         self._attempt.append_event(event, settle=self._settling)
         if event["event"] == "finished" and event["state"] != "complete" and self._unsettled:
-            _forced_to_disk(self._attempt.checkpoint)
+            fsync_file(self._attempt.checkpoint)
             fsync_folder(self._attempt.path)
             self._all_settled()
 
@@ -52,7 +51,7 @@ class Saving:
         if self._settling or keep or not self._may_be_unsettled():
             if not self._settling:
                 # Before the checkpoint: nothing tells an epoch again that a checkpoint has.
-                _forced_to_disk(self._attempt.events)
+                fsync_file(self._attempt.events)
             save_checkpoint(file, state, fingerprint=fingerprint)
             self._all_settled()
         else:
@@ -92,8 +91,3 @@ def newest_state(attempt: Attempt, *, fingerprint: str) -> Checkpoint | None:
 
 def _told(attempt: Attempt, epoch: int) -> bool:
     return any(event.get("epoch") == epoch for event in attempt.read_events())
-
-
-def _forced_to_disk(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())

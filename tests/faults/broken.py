@@ -31,12 +31,13 @@ class Variant:
 
 
 @contextmanager
-def _in_place(path: Path) -> Iterator[Path]:
+def _in_place(path: Path, *, settle: bool = True) -> Iterator[Path]:
     """As most tools save: over the file that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     yield path
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+    if settle:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def checkpoints_in_place() -> None:

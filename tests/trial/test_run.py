@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,25 @@ def test_a_complete_trial_says_so_and_leaves_every_output(completed: tuple[Trial
     assert all((folder.path / name).exists() for name in OUTPUTS)
     assert folder.damaged() == []
     assert not folder.attempt(1).checkpoint.exists()
+
+
+def test_outputs_are_forced_to_disk_once_each_before_the_trial_says_that_it_ended(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and folders; then the last event."""
+    forced, real = list[Path](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        forced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder, _ = run(toy_spec(root, epochs=1), tmp_path / "trial")
+    outputs = folder.attempt(1).outputs
+    there = [outputs, *outputs.rglob("*")]
+    assert len(there) > 10
+    assert sorted(path for path in forced if path.is_relative_to(outputs)) == sorted(there)
+    assert forced[-1] == folder.attempt(1).events
 
 
 def test_started_counts_patches_and_regions(completed: tuple[TrialFolder, list[Event]]) -> None:
