@@ -6,7 +6,7 @@ nobody chose among say how good a setting is. Replicates never reach Optuna.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.config.cells import Stratum, baselines_of, strata_of
@@ -15,6 +15,7 @@ from harness.config.spec import TrialSpec
 from harness.inference.claims import Arm
 from harness.sweep.claiming import Claims, arm_of, best_first
 from harness.sweep.ledger import Record, now, trial_uid
+from harness.sweep.rungs import ENOUGH_TO_JUDGE, is_on_the_last_stretch, ladder, next_up
 
 if TYPE_CHECKING:
     from harness.study import Proposal  # Optuna: 1 s that `harness status` need not spend
@@ -60,19 +61,19 @@ def replicate_record(space: SearchSpace, generation: int, of: Arm, spec: TrialSp
 def due(space: SearchSpace, records: Mapping[str, Record], claims: Claims) -> Iterator[tuple[Arm, int]]:
     """(setting, seed) of each run with a fresh seed that is still to be begun: the top of the strata, then the claims'.
 
-    Asked for when the search is over: before that nobody knows the top.
+    Asked for when the search is over: before that nobody knows every top.
     """
-    tops = list(_tops_due(space, records))
+    tops = list(tops_due(space, records, [stratum.name for stratum in strata_of(space)]))
     yield from tops
     yield from (item for item in claims.due(records) if (item[0].uid, item[1]) not in {(a.uid, s) for a, s in tops})
 
 
-def _tops_due(space: SearchSpace, records: Mapping[str, Record]) -> Iterator[tuple[Arm, int]]:
-    """Of `replicate:`, first seeds first, the strata in turn."""
+def tops_due(space: SearchSpace, records: Mapping[str, Record], strata: Collection[str]) -> Iterator[tuple[Arm, int]]:
+    """Of `replicate:`, first seeds first, the strata in turn; of these `strata`, which get no further trials."""
     if space.replicate is None:
         return
     there = {(record.replicate_of, record.seed) for record in records.values()}
-    tops = [_top(space, stratum.name, records.values()) for stratum in strata_of(space)]
+    tops = [settled_top(space, name, records.values()) for name in strata]
     for place in range(space.replicate.top):
         for seed in space.replicate.seeds:
             for top in tops:
@@ -90,7 +91,24 @@ def wanted_of(space: SearchSpace, stratum: str, records: Mapping[str, Record], c
     return begun + sum(of.stratum == stratum for of, _ in due(space, records, claims))
 
 
-def _top(space: SearchSpace, stratum: str, records: Iterable[Record]) -> list[Record]:
-    """The best complete search runs, the best first."""
+def settled_top(space: SearchSpace, stratum: str, records: Iterable[Record]) -> list[Record]:
+    """The search runs of a stratum without further trials that are trained again, if nothing can change who they are.
+
+    That is so when all have ended: the best come first. On rungs it is so earlier, when no more are on their way to the
+    end than there are places: they have them, unless they fail.
+    """
     top = space.replicate.top if space.replicate else 0
-    return best_first(space, (record for record in records if record.stratum == stratum))[:top]
+    members = [record for record in records if record.stratum == stratum and record.replicate_of is None]
+    complete = best_first(space, members)
+    climbing = [record for record in members if not record.is_final]
+    if not climbing:
+        return complete[:top]
+    if space.prune.type != "rungs":
+        return []
+    finalists = [record for record in climbing if record.state != "paused"]
+    open_still = not all(is_on_the_last_stretch(space, record) for record in finalists)
+    if open_still or next_up(ladder(space, stratum, members)):
+        return []
+    # Four or more would be asked whether their last rung foretold their end, and others might go on after all.
+    settled = len(complete) + len(finalists) <= min(top, ENOUGH_TO_JUDGE - 1)
+    return [*complete, *finalists] if settled else []

@@ -93,6 +93,12 @@ def pause_of(space: SearchSpace, record: Record) -> Pause | None:
     return space.prune.rung(record.rung)
 
 
+def is_on_the_last_stretch(space: SearchSpace, record: Record) -> bool:
+    """Whether a trial certainly pauses no more; in samples or seconds that is not known beforehand."""
+    ahead = pause_of(space, record)
+    return ahead is None or (ahead.unit == "epochs" and ahead.amount >= space.train.epochs)
+
+
 def early_note(train: TrainSpec, *, patches: int, epoch: int) -> str | None:
     """What to say of a first rung after that epoch, of so many training patches, if it is too early to judge."""
     steps = math.ceil(patches / train.batch_size) * epoch

@@ -14,7 +14,7 @@ from harness.sweep.clock import Clock
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record, now
 from harness.sweep.progress import climbing_line
-from harness.sweep.replication import due, replicate_record, searched_record, wanted_of
+from harness.sweep.replication import due, replicate_record, searched_record, tops_due, wanted_of
 from harness.sweep.rungs import first_share, ladder, next_up
 
 
@@ -70,12 +70,16 @@ class Search:
     def next(self) -> str | None:
         """The uid of a trial to train (on); None when there is none before another one ends."""
         uid = self._new_trial_in_turn() or self._next_up()
-        if uid is None and self.over and (fresh := self._next_fresh()) is not None:
+        if uid is None and (fresh := self._next_fresh()) is not None:
             return self._new_replicate(*fresh)
         return uid
 
     def _next_fresh(self) -> tuple[Arm, int] | None:
-        return next(due(self.space, self._book.records, self._claims), None)
+        """A run with a fresh seed; before the search is over, one of a stratum whose top is settled."""
+        if self.over:
+            return next(due(self.space, self._book.records, self._claims), None)
+        full = [name for name in self._strata if self._is_full(name)]
+        return next(tops_due(self.space, self._book.records, full), None)
 
     def _is_full(self, stratum: str) -> bool:
         """Whether a stratum gets no further trials."""

@@ -21,7 +21,7 @@ from harness.sweep.claiming import Claims
 from harness.sweep.doctor import examine
 from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record
-from harness.sweep.replication import due, wanted_of
+from harness.sweep.replication import due, settled_top, wanted_of
 from tests.faults.tiny import phantom, prepared
 from tests.spaces import written
 
@@ -55,6 +55,35 @@ def test_the_best_of_each_stratum_come_first_and_none_twice(tmp_path: Path) -> N
     ]  # fmt: skip
     assert [wanted_of(space, name, held, none, over=True) for name in (a, b)] == [4, 2]
     assert [wanted_of(space, name, held, none, over=False) for name in (a, b)] == [4, 4]
+
+
+RUNGS = """parameters: {architecture: {value: unet_plain}, learning_rate: {min: 1e-4, max: 1e-2}}
+train: {epochs: 9}
+prune: {type: rungs, min_epochs: 1, eta: 3}
+replicate: {top: TOP, seeds: [5]}
+budget: {trials: 9}"""
+
+
+def test_whoever_is_left_on_the_last_rung_is_known_before_the_end(tmp_path: Path) -> None:
+    """Nine, three, one: that one is the top while it trains, unless it fails; with two on the way to the end and one
+    place, or with somebody who still goes on to a rung, the top is open."""
+    space = load_space(written(tmp_path, RUNGS.replace("TOP", "1")))
+
+    def on(number: int, state: str, *reached: float, rung: int | None = None) -> Record:
+        at = len(reached) - 1 if rung is None else rung
+        return record("default", number, None, state=state, rung=at, rungs=reached)
+
+    early = [on(number, "paused", number / 10) for number in range(6)]
+    third = [on(number, "paused", number / 10, 0.8) for number in (6, 7)]
+    last = on(8, "running", 0.8, 0.9, rung=2)
+    assert settled_top(space, "default", [*early, *third, last]) == [last]
+    assert settled_top(space, "default", [*early, *third, on(8, "running", 0.8, rung=1)]) == []
+    assert settled_top(space, "default", [*early, *third, on(8, "paused", 0.8, 0.9)]) == []
+    assert settled_top(space, "default", [*early, third[0], on(7, "running", 0.7, 0.8, rung=2), last]) == []
+    assert settled_top(space, "default", [*early, *third, on(8, "failed", 0.8, 0.9, rung=2)]) == []
+    two = load_space(written(tmp_path, RUNGS.replace("TOP", "2")))
+    second = on(7, "running", 0.7, 0.85, rung=2)
+    assert settled_top(two, "default", [*early, third[0], second, last]) == [second, last]
 
 
 @pytest.mark.parametrize("seeds", ["[0, 1]", "[4, 4]", "[]"])
