@@ -9,7 +9,9 @@ pairs, so no row is called worse than the leader by luck more often than 5 % of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,19 +123,25 @@ def _largest(rows: _Rows, normals: NDArray[np.float64], draws: NDArray[np.float6
     products = len(rows.shared) <= MOST_DIRECTIONS and not len(rows.own)
     patients = normals[:, : len(rows.shared)].astype(np.float32)
     single = draws.astype(np.float32)
-    for row in range(count - 1):
-        weights = weights_of(row)
-        for start in range(row + 1, count, step):
-            cut = slice(start, start + step)
-            own = weights[start - row - 1 : start - row - 1 + step]
-            if products:
-                directions = (rows.shared[:, cut] - rows.shared[:, row : row + 1]) * own
-                ratios = patients @ directions.astype(np.float32)
-            else:
-                ratios = (single[:, cut] - single[:, row : row + 1]) * own.astype(np.float32)
-            np.maximum.reduce([found[row], ratios.max(axis=1), -ratios.min(axis=1)], out=found[row])
-        # A difference of two like numbers has the error of the numbers, times a large weight.
-        slack[row] = SINGLE * (found[row] + (0.0 if products else 0.01 * highest * weights.max()))
+
+    def search(mine: range) -> None:
+        for row in mine:
+            weights = weights_of(row)
+            for start in range(row + 1, count, step):
+                cut = slice(start, start + step)
+                own = weights[start - row - 1 : start - row - 1 + step]
+                if products:
+                    directions = (rows.shared[:, cut] - rows.shared[:, row : row + 1]) * own
+                    ratios = patients @ directions.astype(np.float32)
+                else:
+                    ratios = (single[:, cut] - single[:, row : row + 1]) * own.astype(np.float32)
+                np.maximum.reduce([found[row], ratios.max(axis=1), -ratios.min(axis=1)], out=found[row])
+            # A difference of two like numbers has the error of the numbers, times a large weight.
+            slack[row] = SINGLE * (found[row] + (0.0 if products else 0.01 * highest * weights.max()))
+
+    threads = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(threads) as pool:  # numpy computes outside of the interpreter lock
+        list(pool.map(search, (range(first, count - 1, threads) for first in range(threads))))
     best = (found - slack).max(axis=0)
     largest = np.zeros(number)
     for row in range(count - 1):
