@@ -82,7 +82,7 @@ class Controller:
         self._waiting = deque(self._reconcile())
 
     def run(self, *, wall_s: float | None = None) -> None:
-        """Train until done or out of time, then export; or until interrupted, or stopped by a fault."""
+        """Train until done or out of time, and export; or until interrupted, or stopped by a fault."""
         self._clock.wall_s = wall_s
         self.out_of_time = self._clock.is_over
         with self.screen.sweep():
@@ -141,8 +141,9 @@ class Controller:
             uid = self._waiting.popleft() if self._waiting else self.search.next()
             if uid is not None:
                 return self._attempt(uid)
-        training = any(job.task == "train" for job in self._running)
-        return self._side.next_after(self.records.values(), training=training, trained=self.epochs_trained > 0)
+        trials = (self.records[job.folder.name] for job in self._running if job.task == "train")
+        searching = any(record.replicate_of is None for record in trials)
+        return self._side.next_after(self.records.values(), searching=searching, trained=self.epochs_trained > 0)
 
     def _attempt(self, uid: str) -> Job:
         folder = self._book.folder(uid)

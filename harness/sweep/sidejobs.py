@@ -44,13 +44,14 @@ class SideJobs:
         self._preparing += 1
         return self._first.popleft()
 
-    def next_after(self, records: Iterable[Record], *, training: bool, trained: bool) -> Job | None:
+    def next_after(self, records: Iterable[Record], *, searching: bool, trained: bool) -> Job | None:
         """The next model to export, then the sweep's own pictures.
 
-        `training`: whether trials run now; `trained`: whether any epoch was trained since the start.
+        `searching`: whether trials of the search run now, so that nobody knows the top; `trained`: whether any epoch
+        was trained since the start.
         """
         complete = [record for record in records if record.state == "complete"]
-        return self._next_export(complete, training) or self._sketch(complete, training, trained)
+        return self._next_export(complete, searching) or self._sketch(complete, searching, trained)
 
     def ended(self, job: Job, event: Event, title: str) -> Ended:
         """A side job is over, or its worker died."""
@@ -62,9 +63,9 @@ class SideJobs:
         what = f"export  {title}" if job.task == "export" else "figures of data and networks"
         return Ended(note=None if message is None else f"{what}: {message}")
 
-    def _next_export(self, complete: Sequence[Record], training: bool) -> Job | None:
+    def _next_export(self, complete: Sequence[Record], searching: bool) -> Job | None:
         """Under `top:k` once the search is over, under `all` as soon as slots are free."""
-        if self._space.export != "all" and training:
+        if self._space.export != "all" and searching:
             return None
         for record in to_export(self._space, complete):
             folder = TrialFolder(self._generation.trials / record.uid)
@@ -73,9 +74,9 @@ class SideJobs:
                 return Job(folder.path, task="export")
         return None
 
-    def _sketch(self, complete: Sequence[Record], training: bool, trained: bool) -> Job | None:
+    def _sketch(self, complete: Sequence[Record], searching: bool, trained: bool) -> Job | None:
         drawn = self._generation.figures.is_dir() and not trained
-        if self._sketched or training or drawn or not complete:
+        if self._sketched or searching or drawn or not complete:
             return None
         self._sketched = True
         return Job(self._generation.path, task="sketch")

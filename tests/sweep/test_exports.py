@@ -8,7 +8,9 @@ import pytest
 
 from harness.config.load import load_space
 from harness.sweep.exports import to_export
+from harness.sweep.layout import GenerationFolder
 from harness.sweep.ledger import Record
+from harness.sweep.sidejobs import SideJobs
 from tests.spaces import written
 
 
@@ -48,3 +50,22 @@ def test_the_best_of_each_stratum_are_exported(export: str, goal: str, expected:
     )
     space = load_space(written(tmp_path, lines, labels="{tiger7: builtin, unicorn3: builtin}"))
     assert [found.uid for found in to_export(space, RECORDS)] == expected
+
+
+@pytest.mark.parametrize(("export", "early"), [("top:1", []), ("all", ["a", "b", "c", "d"])])
+def test_the_top_is_exported_when_the_search_is_over_and_everything_at_once(
+    export: str, early: list[str], tmp_path: Path
+) -> None:
+    """`top:` waits for trials of the search, as pictures do; each job is handed out once."""
+    lines = "parameters: {architecture: {value: unet_plain}}\nstrata: {labels: [tiger7, unicorn3]}\n"
+    lines += f"export: '{export}'"
+    space = load_space(written(tmp_path, lines, labels="{tiger7: builtin, unicorn3: builtin}"))
+    side = SideJobs(space, GenerationFolder(tmp_path), first=[])
+
+    def handed_out(*, searching: bool) -> list[str]:
+        jobs = iter(lambda: side.next_after(RECORDS, searching=searching, trained=True), None)
+        return [job.folder.name if job.task == "export" else job.task for job in jobs]
+
+    assert handed_out(searching=True) == early
+    assert handed_out(searching=False) == [*([] if early else ["b", "d"]), "sketch"]
+    assert handed_out(searching=False) == []
