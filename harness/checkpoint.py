@@ -53,6 +53,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     schedule: dict[str, Any] | None
     rng: dict[str, Tensor]
+    average: Weights | None = None  # the running mean of the weights, where there is one
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, fingerprint: str) -> None:
@@ -84,6 +85,7 @@ def _document(checkpoint: Checkpoint, fingerprint: str) -> dict[str, Any]:
         "optimizer": checkpoint.optimizer,
         "schedule": checkpoint.schedule,
         "rng": checkpoint.rng,
+        "average": checkpoint.average,
     }
 
 
@@ -108,6 +110,7 @@ def load_checkpoint(path: Path, *, fingerprint: str) -> Checkpoint:
         optimizer=document["optimizer"],
         schedule=document["schedule"],
         rng=document["rng"],
+        average=document.get("average"),  # not in those from before there were averages
     )
 
 

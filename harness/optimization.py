@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 
 from harness.config.spec import TrainSpec
 
@@ -35,6 +36,30 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
     pairs = zip(saved["param_groups"], optimizer.param_groups, strict=True)
     groups = [{**group, "fused": own.get("fused")} for group, own in pairs]
     optimizer.load_state_dict({**saved, "param_groups": groups})
+
+
+def averaged_with(model: nn.Module, optimizer: torch.optim.Optimizer, train: TrainSpec) -> AveragedModel | None:
+    """The running mean of the model's weights and buffers over its optimizer's steps, if there is to be one.
+
+    Exponential (Polyak and Juditsky 1992; Tarvainen and Valpola 2017). The decay after t steps is at most
+    (1 + t) / (10 + t), as in TensorFlow's ExponentialMovingAverage, so that the start is soon forgotten.
+    """
+    decay = train.average
+    if decay is None:
+        return None
+
+    @torch.no_grad()
+    def blend(means: Any, news: Any, _: Tensor | int) -> None:
+        steps = int(average.n_averaged)  # it lies on the CPU: no device is waited for
+        if means[0].is_floating_point():
+            torch._foreach_lerp_(means, news, 1 - min(decay, (1 + steps) / (10 + steps)))
+        else:  # how many batches normalisation saw
+            for mean, new in zip(means, news, strict=True):
+                mean.copy_(new)
+
+    average = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+    optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+    return average
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec) -> Schedule | None:

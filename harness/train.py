@@ -38,6 +38,7 @@ from harness.losses import build_loss
 from harness.models.build import build_model
 from harness.optimization import (
     Schedule,
+    averaged_with,
     balanced_weights,
     build_optimizer,
     build_schedule,
@@ -127,10 +128,12 @@ def fit(
         undefined=train.undefined,
     )
     optimizer = build_optimizer(model, train)
+    average = averaged_with(model, optimizer, train)
+    judged = model if average is None else average.module
     schedule = build_schedule(optimizer, train)
     progress, best_weights, best_evaluation = Progress(), None, None
     if resume_from is not None:
-        progress, best_weights = _restore(resume_from, model, optimizer, schedule, device)
+        progress, best_weights = _restore(resume_from, model, average, optimizer, schedule, device)
 
     def poll() -> None:
         if should_stop():
@@ -138,7 +141,7 @@ def fit(
 
     validate = partial(
         evaluate,
-        model,
+        judged,
         data.validation,
         data.validation_indices,
         data.scheme,
@@ -170,7 +173,7 @@ def fit(
         values = _logged(spec, trained, evaluation, scores) | {"lr": lr}
         if objective is not None and spec.objective.better(objective, progress.best_value):
             progress.best_epoch, progress.best_value = epoch, objective
-            best_weights, best_evaluation = snapshot(model), evaluation
+            best_weights, best_evaluation = snapshot(judged), evaluation
         watch(progress, train, values.get(train.monitor))
         progress.lr_cuts += step_schedule(schedule, optimizer, monitor=train.monitor, value=values.get(train.monitor))
         progress.epoch = epoch
@@ -178,24 +181,25 @@ def fit(
         progress.patients.append(patient_matrices(evaluation))
         progress.seconds.append(time.perf_counter() - began)
 
+        shared = best_weights if average is None and progress.best_epoch == epoch else None
         # Logged before it is saved: a kill in between logs the epoch twice, with equal numbers; none is lost.
         on_epoch(EpochReport(epoch, progress.seconds[-1], objective, values, trained.data_seconds))
         save(
             Checkpoint(
                 progress=progress,
-                # The same tensors where this epoch is the best one: torch.save writes shared storage once.
-                model=best_weights if best_weights and progress.best_epoch == epoch else snapshot(model),
+                model=shared or snapshot(model),  # the best ones if they are these: torch.save writes them once
                 best=best_weights,
                 optimizer=optimizer.state_dict(),
                 schedule=schedule.state_dict() if schedule else None,
                 rng=rng_states(device),
+                average=snapshot(average) if average is not None else None,
             )
         )
 
     if best_weights is None or progress.best_epoch is None or progress.best_value is None:
         raise BadInput(f"objective {spec.objective.metric} is n/a in every epoch; choose another")
     if best_evaluation is None:  # the best epoch lies before the checkpoint, which holds no predictions
-        model.load_state_dict(best_weights)
+        judged.load_state_dict(best_weights)
         best_evaluation = validate()
     # Every epoch was counted, and told so; of the best one torchmetrics' own numbers are kept.
     own = torchmetrics_scores(
@@ -275,11 +279,14 @@ def watch(progress: Progress, train: TrainSpec, value: float | None) -> None:
 def _restore(
     checkpoint: Checkpoint,
     model: nn.Module,
+    average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     schedule: Schedule | None,
     device: torch.device,
 ) -> tuple[Progress, dict[str, Tensor] | None]:
     model.load_state_dict(checkpoint.model)
+    if average is not None and checkpoint.average is not None:
+        average.load_state_dict(checkpoint.average)
     restore_optimizer(optimizer, checkpoint.optimizer)
     if schedule is not None and checkpoint.schedule is not None:
         schedule.load_state_dict(checkpoint.schedule)

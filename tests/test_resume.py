@@ -29,6 +29,7 @@ RESUMED = {
     "plateau": {"plateau_patience": 0, "plateau_factor": 0.5, "learning_rate": 0.1},
     "cosine": {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.01},
     "sgd": {"schedule": "constant", "optimizer": "sgd", "sampling": "balanced", "augment": "histology"},
+    "average": {"average": 0.9, "learning_rate": 0.05},
 }
 
 

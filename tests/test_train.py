@@ -17,9 +17,11 @@ from harness.data.batches import normalized, training_batches
 from harness.data.targets import target_table
 from harness.epoch import NotFinite
 from harness.errors import BadInput
+from harness.evaluate import evaluate
 from harness.metrics import PaperMetrics
 from harness.models.build import build_model
-from harness.optimization import balanced_weights, restore_optimizer
+from harness.optimization import averaged_with, balanced_weights, restore_optimizer
+from harness.scores import score_rois
 from harness.train import (
     EpochReport,
     Stopped,
@@ -176,6 +178,46 @@ def test_an_optimizer_of_another_device_continues_with_its_own_kind_of_step() ->
     restore_optimizer(own, saved.state_dict())
     assert own.param_groups[0]["fused"] is None
     assert torch.equal(own.state[weight]["exp_avg"], saved.state[weight]["exp_avg"])
+
+
+def test_averaged_weights_are_the_running_mean_by_its_formula(root: Path) -> None:
+    """A weight falls by 1 a step; after t steps d m + (1 - d) w is the mean, d the smaller of .8 and (1 + t)/(10 + t).
+    Buffers are averaged, too; whole numbers among them are as they are."""
+    model = nn.BatchNorm1d(1)
+    optimizer = torch.optim.SGD([model.weight], lr=1.0)
+    average = averaged_with(model, optimizer, toy_spec(root, average=0.8).train)
+    assert average is not None
+    mean_weight = mean_buffer = None
+    for step in range(40):
+        model.weight.grad = torch.ones(1)
+        model.running_mean.fill_(float(step**2))
+        model.num_batches_tracked.fill_(step)
+        optimizer.step()
+        weight, buffer, keep = 1.0 - (step + 1), float(step**2), min(0.8, (1 + step) / (10 + step))
+        mean_weight = weight if mean_weight is None else keep * mean_weight + (1 - keep) * weight
+        mean_buffer = buffer if mean_buffer is None else keep * mean_buffer + (1 - keep) * buffer
+    assert average.module.weight.item() == pytest.approx(mean_weight)
+    assert average.module.running_mean.item() == pytest.approx(mean_buffer)
+    assert int(average.module.num_batches_tracked) == 39
+    assert averaged_with(model, optimizer, toy_spec(root).train) is None
+
+
+def test_averaged_weights_are_what_is_scored_and_kept(root: Path, tmp_path: Path) -> None:
+    """The result's weights give its score and are the checkpoint's mean, not its last ones, which are as without."""
+    spec = toy_spec(root, epochs=1, average=0.9, learning_rate=0.05)
+    result = trained(spec, tmp_path / "a.pt")
+    saved = load_checkpoint(tmp_path / "a.pt", fingerprint=spec.fingerprint)
+    assert saved.average is not None
+    mean = {name.removeprefix("module."): value for name, value in saved.average.items() if name != "n_averaged"}
+    assert sha_of(result.weights) == sha_of(mean) != sha_of(saved.model)
+    plain = toy_spec(root, epochs=1, learning_rate=0.05)
+    assert sha_of(trained(plain, tmp_path / "p.pt").weights) == sha_of(saved.model)
+    model = tiny_net(spec)
+    model.load_state_dict(result.weights)
+    data = data_of(spec)
+    seen = evaluate(model, data.validation, data.validation_indices, data.scheme, train=spec.train,
+                    loss=nn.CrossEntropyLoss(ignore_index=255), device=torch.device("cpu"))  # fmt: skip
+    assert score_rois(seen.rois, data.scheme)["val/iou"] == result.objective
 
 
 def test_class_weights_are_inverse_frequencies_with_mean_one() -> None:

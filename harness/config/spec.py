@@ -82,15 +82,16 @@ class TrainSpec(Frozen):
     sampling: Literal["uniform", "balanced"] = "uniform"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     monitor: str = "val/iou"  # what plateau and early stopping watch
+    # Decay, per optimizer step, of the running mean of the weights, which then is what is scored and kept.
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
     accumulate: Positive = 1  # parts that a batch is trained in, one after the other, for one optimiser step
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `accumulate` where batches are whole: a spec keeps the fingerprint it had before there were parts."""
+        """Without `accumulate` and `average` where they do nothing: a spec keeps the fingerprint it had before them."""
         dumped: dict[str, Any] = dump(self)
-        if dumped.get("accumulate") == 1:
-            del dumped["accumulate"]
-        return dumped
+        idle = {"accumulate": 1, "average": None}
+        return {name: value for name, value in dumped.items() if name not in idle or value != idle[name]}
 
     @property
     def loss_terms(self) -> dict[str, float] | ImportedPart:
