@@ -12,7 +12,7 @@ from harness.files import write_json
 from harness.report.page import write_report
 from harness.report.queries import read_sweep
 from tests.report.factory import Cohort, SweepFolder, read_json
-from tests.report.test_page import Page, sentences
+from tests.report.pages import Page, sentences
 
 # Source ids by tumor, stroma, rest. IoU 8/10, 10/12 and 1: .878. Dice of tumor 16/18, of stroma 20/22: yardstick .899.
 GOOD = [[0, 0, 0], [8, 2, 0], [0, 10, 0], [0, 0, 0], [0, 0, 10], [0, 0, 0], [0, 0, 0], [0, 0, 0]]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -19,65 +18,9 @@ from harness.report.page import write_report
 from harness.report.queries import read_sweep
 from harness.report.tables import Links, end_table
 from harness.report.wording import ABSENT
-from tests.report.factory import SweepFolder, tiny_png
+from tests.report.factory import SweepFolder
 from tests.report.hostile import HOSTILE
-
-VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
-
-
-class Page(HTMLParser):
-    """Elements with attributes, text outside of style and script, and whether tags nest."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.balanced = True
-        self.feed(html)
-        self.balanced = self.balanced and not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        self.balanced = self.balanced and bool(self.open) and self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def report(folder: SweepFolder, tmp_path: Path, links: Links | None = None) -> tuple[Path, str, Page]:
-    path = write_report(read_sweep(folder.path), tmp_path / "reports", links=links)
-    html = path.read_text(encoding="utf-8")
-    page = Page(html)
-    assert page.balanced
-    return path, html, page
-
-
-def sentences(page: Page) -> str:
-    return re.sub(r"\s+", " ", page.text)
-
-
-def full(tmp_path: Path) -> SweepFolder:
-    """Two label maps, two architectures, three sizes, and a picture of the best."""
-    strata = {"labels": ["tiger7", "unicorn3"]}
-    folder = SweepFolder(tmp_path, name="both", strata=strata)
-    for labels in ("tiger7", "unicorn3"):
-        for architecture, bias in (("unet", 0.0), ("unet_plain", 0.2)):
-            for size in (64, 128, 256, 512):
-                uid = folder.trial({"architecture": architecture, "patch_px": size}, labels=labels, error=0.2 + bias)
-                tiny_png(folder.path / "trials" / uid / "figures" / "gallery.png")
-    return folder
+from tests.report.pages import full, report, sentences
 
 
 def test_the_page_opens_alone_and_asks_for_nothing(tmp_path: Path) -> None:
@@ -224,64 +167,6 @@ def test_visible_effects_are_sentences_with_numbers(tmp_path: Path) -> None:
     assert len(list((path.parent / "figures").glob("effects-*.svg"))) == 3
 
 
-def test_confusion_rows_sum_to_hundred_percent(tmp_path: Path) -> None:
-    """Percent of the true class's pixels."""
-    _, html, _ = report(full(tmp_path), tmp_path)
-    tables = re.findall(r'<table class="matrix.*?</table>', html, re.S)
-    assert len(tables) == 2
-    for table in tables:
-        for row in re.findall(r"<tr>(.*?)</tr>", table.split("<tbody>")[1], re.S):
-            shares = [float(value) for value in re.findall(r'data-sort="(0\.\d+|0|1\.0|0\.0)" title', row)]
-            assert sum(shares) == pytest.approx(1)
-
-
-def test_the_best_runs_pictures_are_shown_beside_the_page(tmp_path: Path) -> None:
-    """Those that its folder has, in a fixed order, lazily, each once and openable at full size; no other run's but
-    the finalists' Grad-CAM, which is made smaller."""
-    folder = SweepFolder(tmp_path)
-    note = "attention.png: RuntimeError: no gate"
-    best = folder.trial({"architecture": "unet"}, error=0.1, result={"figure_notes": [note]})
-    other = folder.trial({"architecture": "unet_plain"}, error=0.5)
-    drawn = ("confusion", "confusion_non_homogeneous", "gallery", "gallery_fixed", "gradcam", "curves")
-    for uid, names, grey in ((best, drawn, 100), (other, (*drawn, "attention"), 200)):
-        for name in names:
-            tiny_png(folder.path / "trials" / uid / "figures" / f"{name}.png", grey=grey)
-    path, html, page = report(folder, tmp_path)
-    images = page.all("img")
-    kinds = [re.sub(r"-unicorn3-[0-9a-z]+(\.png|-[12]\.webp)$", "", str(image["src"])) for image in images]
-    assert [kind.removeprefix("figures/") for kind in kinds] == [
-        "confusion", "confusion-mixed", "gallery", "curves-best", "gradcam", "gradcam",
-    ]  # fmt: skip
-    assert all(image["loading"] == "lazy" for image in images) and "data:image" not in html
-    source = (folder.path / "trials" / best / "figures" / "gallery.png").read_bytes()
-    for image in images:
-        content = (path.parent / str(image["src"])).read_bytes()
-        assert content == source or (b"WEBP" in content and "gradcam" in str(image["src"]))
-        assert image["src"] in [link["href"] for link in page.all("a")]
-    assert f"Not drawn: {note}" in sentences(page)
-
-
-def test_pictures_of_data_and_models_stand_in_a_block_of_their_own(tmp_path: Path) -> None:
-    """Known kinds in order, then others; the file's name gives the caption; an odd name stays text and one file."""
-    folder = SweepFolder(tmp_path)
-    folder.trial()
-    assert "Data and models" not in sentences(report(folder, tmp_path)[2])
-    figures = folder.path / "figures"
-    for name in ("zoom", "class_ratio_tiger7", "augmented_samples_paper", "roi_sizes", '"><script> #1?'):
-        tiny_png(figures / f"{name}.png")
-    (figures / "architecture_unet_efficientnet-b0.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    (figures / "notes.txt").write_text("no picture")
-    path, _, page = report(folder, tmp_path)
-    assert [image["alt"] for image in page.all("img")] == [
-        "Class ratio: tiger7", "ROI sizes", "Augmented samples: paper", "Architecture: unet efficientnet-b0",
-        '"><script> #1?', "Zoom",
-    ]  # fmt: skip
-    shown = {str(image["src"]) for image in page.all("img")}
-    assert "figures/sweep/architecture_unet_efficientnet-b0.svg" in shown and len(shown) == 6
-    assert all((path.parent / src).is_file() for src in shown)
-    assert len(page.all("script")) == 1
-
-
 def test_reference_rows_are_shown_unranked(tmp_path: Path) -> None:
     """A quoted result stands on the board of its label map, without rank or difference."""
     row = {"name": "U-Net, paper", "labels": "unicorn3", "scores": {"iou": 0.57794, "dice": 0.713}}
@@ -386,18 +271,3 @@ def test_a_table_on_the_page_ends_and_says_so(tmp_path: Path, monkeypatch: pytes
         html.split('<table class="board')[1].split("</table>")[0].count(f"#{n}<") == (n <= 4) for n in range(1, 13)
     )
     assert len((page.parent / "leaderboard.csv").read_text().splitlines()) == 13
-
-
-def test_a_figure_that_changed_has_a_new_png(tmp_path: Path) -> None:
-    """The PNG is that of its SVG after another trial, too; one that did not change is left as it is."""
-    folder = SweepFolder(tmp_path)
-    for number in range(3):
-        folder.trial(error=0.1 * number)
-    figures_of = write_report(read_sweep(folder.path), tmp_path / "out").parent / "figures"
-    drawn = figures_of / "scores.png"
-    before, inode = drawn.read_bytes(), drawn.stat().st_ino
-    write_report(read_sweep(folder.path), tmp_path / "out")
-    assert drawn.stat().st_ino == inode
-    folder.trial(error=0.7)
-    write_report(read_sweep(folder.path), tmp_path / "out")
-    assert drawn.read_bytes() != before
