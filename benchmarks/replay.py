@@ -1,8 +1,8 @@
 """Search policies over recorded learning curves: the sweep's own controller, with workers that read from a table.
 
-    harness sweep benchmarks/curves.yaml --home HOME          # trains every cell (an hour on two cores)
+    harness sweep benchmarks/curves.yaml --home HOME          # trains every cell (half an hour on two cores)
     python -m benchmarks.replay record HOME                   # writes benchmarks/curves.json
-    python -m benchmarks.replay [--policy rungs] [--seeds 1 2 3]
+    python -m benchmarks.replay [--policy rungs] [--seeds 1 2 3] [--table benchmarks/curves_16_steps.json]
 
 A policy is a change of the space (what to prune, how to propose). Proposals, pauses and promotions are the real ones;
 only the training is replaced by its recording, so a replay of 1,296 epochs takes seconds. The recording holds every
@@ -42,6 +42,7 @@ from harness.trial.folder import TrialFolder
 
 HERE = Path(__file__).resolve().parent
 SPACE, TABLE = HERE / "curves.yaml", HERE / "curves.json"
+FEW_STEPS = HERE / "curves_16_steps.json"  # an epoch of 16 optimizer steps instead of 83, and weights not averaged
 
 POLICIES: dict[str, dict[str, Any]] = {
     "rungs": {"method": "tpe", "prune": {"type": "rungs", "min_epochs": 1, "eta": 3}},
@@ -219,12 +220,13 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["record"])
     parser.add_argument("home", nargs="?", type=Path)
     parser.add_argument("--policy", choices=POLICIES, nargs="+", default=list(POLICIES))
+    parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     given = parser.parse_args()
     if given.what == "record":
         record(given.home)
         return
-    recording = Recording.read()
+    recording = Recording.read(given.table)
     for name in given.policy:
         for training_seed in recording.seeds:
             for seed in given.seeds:
