@@ -1,9 +1,9 @@
 """When a rung is doubted: python benchmarks/rung_threshold.py (a minute on one core).
 
 Trials have a value at a rung and one at the next, normal, correlated by RHO; the best third goes on, and only of those
-the next value is known. Counted: how often the next rung's best trial was among them, the mean Spearman correlation among
-those that went on (lower than over all: they differ less), and how often it lies below a threshold. A good threshold
-doubts rungs that rank like dice (0) more often than fair ones (.6: four times in five the best trial goes on).
+the next value is known. Counted: how often the next rung's best trial was among them, the mean Spearman's correlation
+among them (lower than over all: they differ less), and how often it lies below a threshold. A good threshold doubts
+rungs that rank like dice (0) more often than fair ones (.6: four times in five the best trial goes on).
 """
 
 from __future__ import annotations
