@@ -328,30 +328,3 @@ def test_no_setting_starts_job_runners_or_ends_mlflows_own_checks(plain: Server)
     connection.request("GET", "/")
     assert connection.getresponse().headers["X-Frame-Options"] == "SAMEORIGIN"
     connection.close()
-
-
-@pytest.mark.slow
-def test_a_model_that_is_a_pickle_is_not_loaded(tmp_path: Path) -> None:
-    """In a process with the server's settings, whatever the environment says."""
-    code = """
-import sys, mlflow
-class Model(mlflow.pyfunc.PythonModel):
-    def __reduce__(self): return print, ("the pickle ran",)
-    def predict(self, context, model_input, params=None): return 1
-mlflow.pyfunc.save_model(sys.argv[1], python_model=Model(), pip_requirements=[])
-import harness.tracking.server
-try:
-    mlflow.pyfunc.load_model(sys.argv[1])
-except mlflow.MlflowException as error:
-    print("refused" if "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in str(error) else error)
-"""
-    environment = os.environ | CARELESS | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "model")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.splitlines()[-1:] == ["refused"], answer.stdout + answer.stderr
-    assert "the pickle ran" not in answer.stdout
