@@ -2,7 +2,7 @@
 
 `plain` is the loop by hand, tuned: patches in memory, nothing read while it trains, channels last, inference mode,
 one confusion matrix, the best weights saved; "that a kill does not undo" saves weights and optimizer after every epoch,
-aside, fsynced and renamed, as ours does. Ours is `fit()` as a trial runs it.
+aside, fsynced and renamed. Ours is `fit()` as a trial runs it, with its events and its checkpoint after every epoch.
 Both train the same network on the same patches; a rate counts training patches over whole epochs with validation.
 """
 
@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from benchmarks.bench.results import FOLDER
 from benchmarks.bench.row import Comparison, Figures, Row, Side
-from harness.checkpoint import Checkpoint, save_checkpoint
+from harness.checkpoint import Checkpoint
 from harness.config.labels import BUILTIN, TIGER_IDS
 from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
 from harness.data.cohort import read_cohort
@@ -74,7 +74,9 @@ def ours(barrier: Barrier | None = None) -> Figures:
     import torch
 
     from harness.train import fit, initial_model
+    from harness.trial.folder import Attempt
     from harness.trial.run import settle
+    from harness.trial.saving import Saving
 
     device = torch.device("cpu")
     settle(device)
@@ -82,12 +84,14 @@ def ours(barrier: Barrier | None = None) -> Figures:
     model, clock = initial_model(spec), _Clock(barrier)
 
     def save(checkpoint: Checkpoint) -> None:
-        save_checkpoint(Path(folder) / "checkpoint.pt", checkpoint, fingerprint=spec.fingerprint)
-
-    def on_epoch(report: EpochReport) -> None:
+        saving.checkpoint(checkpoint, fingerprint=spec.fingerprint, keep=False)
         clock.epoch()
 
+    def on_epoch(report: EpochReport) -> None:
+        saving.event({"event": "epoch", "epoch": report.epoch, "values": dict(report.values)})
+
     with tempfile.TemporaryDirectory() as folder:
+        saving = Saving(Attempt(Path(folder)))
         fit(spec, data, model, device=device, save=save, on_epoch=on_epoch, should_stop=lambda: False)
     return clock.figures(len(data.training_indices))
 

@@ -161,8 +161,8 @@ def _bookkeeping(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
     )
     settle_tree(outputs)
     record({"event": "finished", "state": "complete", "cause": None, "message": None})
-    attempt.checkpoint.unlink(missing_ok=True)
-    attempt.settled.unlink(missing_ok=True)
+    for file in attempt.states:
+        file.unlink()
 
 
 def ours() -> dict[str, float]:

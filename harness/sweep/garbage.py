@@ -121,10 +121,9 @@ def _of_sweep(sweep: SweepFolder, epochs: bool) -> list[Piece]:
 
 def _of_trial(folder: TrialFolder, record: Record) -> Iterator[Piece]:
     attempts = folder.attempts()
-    for attempt in _dispensable([a for a in attempts if a.checkpoint.exists()], record):
-        for file in (attempt.checkpoint, attempt.settled):
-            if file.exists():
-                yield _piece(file, "checkpoint", "that no trial continues from")
+    for attempt in _dispensable([a for a in attempts if a.states], record):
+        for file in attempt.states:
+            yield _piece(file, "checkpoint", "that no trial continues from")
     for attempt in attempts[:-1] if not record.is_final else attempts:
         if any(file.is_file() for file in attempt.outputs.rglob("*")):  # those of the accepted one were moved
             yield _piece(attempt.outputs, "result", "not accepted")

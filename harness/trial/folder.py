@@ -4,6 +4,7 @@ trials/<uid>/
   spec.json  environment.json          written before the first attempt / by the accepted one
   attempts/<n>/                        one per start of a worker; only its own worker writes there
     events.jsonl  checkpoint.pt  checkpoint.settled.pt  epochs/<epoch>.pt  outputs/...
+    checkpoint.earlier.pt                only while checkpoint.pt gives way to the next
   result.json scores.json weights.safetensors model.json predictions/ figures/    moved from the accepted attempt
   mlflow_model/                        once exported
   manifest.json                        sha256 of all of the above, written last: with it the trial is complete
@@ -60,6 +61,16 @@ class Attempt:
     def settled(self) -> Path:
         """An earlier one that is on disk for certain, while the last one may not be; see `harness.trial.saving`."""
         return self.path / "checkpoint.settled.pt"
+
+    @property
+    def earlier(self) -> Path:
+        """Where the last one stands while the next takes its name; a kill may leave it there."""
+        return self.path / "checkpoint.earlier.pt"
+
+    @property
+    def states(self) -> list[Path]:
+        """The files among these three that are there, newest first."""
+        return [file for file in (self.checkpoint, self.earlier, self.settled) if file.exists()]
 
     @property
     def epochs(self) -> Path:

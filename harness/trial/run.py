@@ -87,8 +87,8 @@ def run_trial(
         return
     if ended == "complete":
         # Outputs and event are on disk: nothing will resume from here, and it is the folder's largest file.
-        attempt.checkpoint.unlink(missing_ok=True)
-        attempt.settled.unlink(missing_ok=True)
+        for file in attempt.states:
+            file.unlink()
 
 
 def _ending(train: Callable[[], None]) -> str:

@@ -88,6 +88,20 @@ def test_a_loss_of_power_goes_back_to_what_was_forced(attempt: Attempt, lost: st
     assert found(attempt) == 1
 
 
+def test_a_kill_between_the_renames_finds_the_state_before(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It made way for a state that never got its name; the next attempt at the same place does not mind it."""
+    saving = Saving(attempt, every_s=3600.0)
+    trained(saving, 1, 2)
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained(saving, 3)
+    assert not attempt.checkpoint.exists()
+    assert found(attempt) == 2
+    trained(saving, 3, 4)
+    assert (found(attempt), attempt.states) == (4, [attempt.checkpoint, attempt.settled])
+
+
 @pytest.mark.parametrize("end", ["stopped", "paused", "failed"])
 def test_an_end_to_go_on_from_forces_the_last_state(attempt: Attempt, forced: list[str], end: str) -> None:
     """Events first, then the checkpoint and its folder; the older state goes."""
@@ -129,11 +143,22 @@ def test_without_links_every_epoch_is_forced(
 
 
 def test_numbers_come_back_as_they_were(attempt: Attempt) -> None:
-    """To the last digit, as text or, in earlier checkpoints, as a mapping."""
-    saving = Saving(attempt)
-    trained(saving, 3)
-    newest = newest_state(attempt, fingerprint=SPEC)
-    assert newest is not None and newest.progress == state(3).progress
+    """To the last digit, after every epoch of a training whose earlier epochs are not turned into text again."""
+    saving, training = Saving(attempt), state(0)
+    progress = training.progress
+    for epoch in (1, 2, 3):
+        progress.epoch = epoch
+        progress.history.append({"val/iou": 0.1 + 0.2 * epoch, "train/loss": 1e-300})
+        progress.patients.append({"P": [[epoch, 2**53 + 1]]})
+        progress.seconds.append(1 / 3)
+        saving.checkpoint(training, fingerprint=SPEC, keep=False)
+        newest = newest_state(attempt, fingerprint=SPEC)
+        assert newest is not None and newest.progress == progress
+
+
+def test_earlier_checkpoints_have_their_numbers_as_a_mapping(attempt: Attempt) -> None:
+    """Until the text they were plain values to torch."""
+    trained(Saving(attempt), 3)
     document = torch.load(attempt.checkpoint, weights_only=True)
     document["progress"] = {"epoch": 3, "history": [{"val/iou": 0.1 + 0.2}] * 3, "patients": [{"P": [[3]]}] * 3}
     torch.save(document, attempt.checkpoint)
