@@ -119,7 +119,12 @@ class Projection:
         state = str(trial.state["state"])
         start_ms = round(events[0]["time"] * 1000) if events else milliseconds(trial.state.get("created")) or 0
         cursor = cursor or self._new_run(trial, start_ms)
+        end_ms = milliseconds(trial.state.get("finished")) or (round(events[-1]["time"] * 1000) if events else start_ms)
+        result = trial.result() if trial.ended else None
         points = epoch_points(events, after_epoch=cursor.epoch)
+        epoch = max((point.step for point in points), default=cursor.epoch)
+        if result is not None:
+            points += final_points(result, end_ms)
         # Only the first request needs parameters; MLflow would check each of them against what it has.
         params = {} if cursor.described else trial.params()
         tags = trial.tags()
@@ -129,12 +134,7 @@ class Projection:
         self.tracker.log(cursor.run_id, params=params, points=points, tags=tags)
         if not cursor.described:
             self.tracker.log_datasets(cursor.run_id, trial.datasets(events))
-        epoch = max((point.step for point in points), default=cursor.epoch)
         cursor = self._saved(trial.files.path, replace(cursor, epoch=epoch, described=True))
-        end_ms = milliseconds(trial.state.get("finished")) or (round(events[-1]["time"] * 1000) if events else start_ms)
-        result = trial.result() if trial.ended else None
-        if result is not None:
-            self.tracker.log(cursor.run_id, params={}, points=final_points(result, end_ms), tags={})
         if cursor.state != state:
             # Before the files, which may be long on their way: that a run ended, and how well, is known by then.
             self.tracker.set_status(cursor.run_id, STATUS[state], end_ms if trial.ended else None)
@@ -224,7 +224,7 @@ class Projection:
         return self._saved(self.sweep.folder, Cursor(self.store, experiment_id, run_id))
 
     def _saved(self, folder: Path, cursor: Cursor) -> Cursor:
-        write_json(folder / CURSOR, asdict(cursor))
+        write_json(folder / CURSOR, asdict(cursor), settle=False)  # one that a loss of power spoils is made again
         if folder == self.sweep.folder:
             self._cursor = cursor
         return cursor
