@@ -45,7 +45,7 @@ class Progress:
     _texts: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def as_text(self) -> str:
-        """JSON of the fields. Of earlier epochs it is kept: after 50 of 10 patients they took a millisecond an epoch."""
+        """JSON of the fields. That of earlier epochs is kept: after 50 of 10 patients it takes a millisecond."""
         state = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         lists = []
         for name in ("history", "patients", "seconds"):

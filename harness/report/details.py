@@ -11,7 +11,7 @@ import numpy as np
 from harness import scores
 from harness.config.palette import class_colours, hex_colour
 from harness.report.boards import Board, Row
-from harness.report.queries import STATES, Sweep
+from harness.report.queries import STATES, Sweep, Trial
 from harness.report.tables import (
     MOST_ROWS,
     Cell,
@@ -159,8 +159,10 @@ def strata_table(sweep: Sweep) -> Table:
 def models_table(sweep: Sweep) -> Table:
     """What each network costs: size, and seconds an epoch."""
     rows = []
-    for model in sorted({model_of(trial) for trial in sweep.trials}):
-        trials = [trial for trial in sweep.trials if model_of(trial) == model]
+    by_model: dict[str, list[Trial]] = {}
+    for trial in sweep.trials:
+        by_model.setdefault(model_of(trial), []).append(trial)
+    for model, trials in sorted(by_model.items()):
         sizes = sorted({int(trial.started["parameters"]) for trial in trials if trial.started.get("parameters")})
         seconds = [epoch.seconds for trial in trials for epoch in trial.epochs]
         median = float(np.median(seconds)) if seconds else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,13 +17,16 @@ from harness.report.held_out import held_out
 from harness.report.notes import notes
 from harness.report.pivot import Pivot, pivot_rows
 from harness.report.queries import Sweep
-from harness.report.tables import model_of, score_head, setting_of, shown_scores, trial_name
+from harness.report.tables import model_of, relative_path, score_head, setting_of, shown_scores, trial_name
 from harness.report.trust import intervals_of
 from harness.report.wording import ABSENT, difference_text, metric_text, score_text
 
 SCHEMA = "harness.leaderboard/1"
 # A spreadsheet takes text that starts like this for a formula; some take the full-width forms of = + - @ too.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+# What Markdown does not show as it is. Most cells are numbers, and have none of it.
+_CONTROL, _MARKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+"), re.compile(r"[\\`*_{}\[\]<>()#|~!&$]")
+_MARKED = re.compile(f"{_CONTROL.pattern}|{_MARKS.pattern}")
 
 
 def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def leaderboard(sweep: Sweep, out: Path) -> dict[str, Any]:
                 "flags": list(flags(own[1], sweep)) if own else [trial.cause] if trial.cause else [],
                 "notes": list(notes(trial)),
                 "lr_cuts": (trial.result or {}).get("lr_cuts"),
-                "folder": Path(os.path.relpath(trial.folder, out)).as_posix(),
+                "folder": relative_path(trial.folder, out),
                 "run_id": trial.run_id,
             }
         )
@@ -125,8 +127,9 @@ def leaderboard_markdown(sweep: Sweep) -> str:
 
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is, on one line, in a table cell or a heading."""
-    flat = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
-    return re.sub(r"([\\`*_{}\[\]<>()#|~!&$])", r"\\\1", flat)
+    if not _MARKED.search(text):
+        return text
+    return _MARKS.sub(r"\\\g<0>", _CONTROL.sub(" ", text))
 
 
 def _pipes(cells: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ _NARROWEST = 0.5 / 1.64
 _FLOOR = 1e-12
 
 Counts = NDArray[np.int64]
+Whole = NDArray[np.float32]  # counts whose products with 0 and 1 are exact, and fast
 Numbers = NDArray[np.float64]
 
 
@@ -116,10 +117,18 @@ def ped_anova(
     grids: Sequence[Cells], losses_N: Numbers, draws_BN: Counts, *, best_share: float = BEST_SHARE
 ) -> Numbers:
     """(P, B) importance of every parameter in every resample of the runs, not normalised."""
-    drawn_BN = losses_N[draws_BN]
-    place = math.ceil(best_share * drawn_BN.shape[1]) - 1
-    best_BN = drawn_BN <= np.partition(drawn_BN, place, axis=1)[:, place : place + 1]
-    return np.stack([_divergence(grid, draws_BN, best_BN) for grid in grids])
+    drawn_BN = _times_drawn(draws_BN, len(losses_N))
+    order = np.argsort(losses_N)
+    place = math.ceil(best_share * draws_BN.shape[1])
+    last_B = order[(drawn_BN[:, order].cumsum(axis=1) >= place).argmax(axis=1)]
+    best_BN = np.where(losses_N <= losses_N[last_B, None], drawn_BN, 0)
+    return np.stack([_divergence(grid, drawn_BN, best_BN) for grid in grids])
+
+
+def _times_drawn(draws_BN: Counts, runs: int) -> Whole:
+    """(B, N) how often each resample has each run."""
+    flat = (np.arange(len(draws_BN))[:, None] * runs + draws_BN).ravel()
+    return np.bincount(flat, minlength=len(draws_BN) * runs).reshape(-1, runs).astype(np.float32)
 
 
 def cells(domain: Domain, values: Sequence[Value]) -> Cells:
@@ -143,29 +152,20 @@ def cells(domain: Domain, values: Sequence[Value]) -> Cells:
     return Cells(np.array([place(value) for value in values], dtype=np.int64), size, ordered=True)
 
 
-def _divergence(grid: Cells, draws_BN: Counts, best_BN: NDArray[np.bool_]) -> Numbers:
+def _divergence(grid: Cells, drawn_BN: Whole, best_BN: Whole) -> Numbers:
     """(B,) Pearson divergence of the best runs' density from all runs', weighted by how often it is active."""
-    cell_BN = grid.cell_N[draws_BN]
-    active_BN = cell_BN >= 0
-    all_BG = _counts(cell_BN, active_BN, grid.size)
-    best_BG = _counts(cell_BN, active_BN & best_BN, grid.size)
+    held_NG = (grid.cell_N[:, None] == np.arange(grid.size)).astype(np.float32)
+    all_BG, best_BG = ((times_BN @ held_NG).astype(np.int64) for times_BN in (drawn_BN, best_BN))
     density = _ordered_density if grid.ordered else _choice_density
-    runs, best = draws_BN.shape[1], best_BN.sum(axis=1)
+    runs, best = float(drawn_BN[0].sum()), best_BN.sum(axis=1).astype(np.float64)
     known = (all_BG.sum(axis=1) >= 2) & (best_BG.sum(axis=1) > 0)
-    found = np.zeros(len(draws_BN))
+    found = np.zeros(len(drawn_BN))
     all_density, best_density = density(all_BG[known]), density(best_BG[known])
     pearson = (all_density * (best_density / all_density - 1) ** 2).sum(axis=1)
     of_best = best_BG[known].sum(axis=1) / best[known]
     of_all = all_BG[known].sum(axis=1) / runs
     found[known] = of_best**2 / of_all * pearson * (best[known] / runs) ** 2
     return found
-
-
-def _counts(cell_BN: Counts, wanted_BN: NDArray[np.bool_], size: int) -> Counts:
-    """(B, G) how many wanted runs each cell holds."""
-    rows = np.broadcast_to(np.arange(len(cell_BN))[:, None], cell_BN.shape)
-    flat = rows[wanted_BN] * size + cell_BN[wanted_BN]
-    return np.bincount(flat, minlength=len(cell_BN) * size).reshape(len(cell_BN), size)
 
 
 def _choice_density(counts_BG: Counts) -> Numbers:

@@ -233,7 +233,7 @@ def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
 
 
 def _architecture(trial: Trial) -> str:
-    return trial.external or str({**trial.settings, **trial.parameters}.get("architecture", "model"))
+    return trial.external or str(trial.value("architecture") or "model")
 
 
 def _count(value: Any) -> str:

@@ -64,8 +64,7 @@ def pivot(boards: Sequence[Board]) -> Pivot | None:
     for board in boards:
         for row in board.ranked:
             if row.trial.external is None:
-                known = {**row.trial.settings, **row.trial.parameters}
-                column = (board.title, str(known.get("patches") or "all"))
+                column = (board.title, str(row.trial.value("patches") or "all"))
                 found.setdefault((model_of(row.trial), column), []).append(row)
     if not found:
         return None

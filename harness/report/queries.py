@@ -70,6 +70,10 @@ class Trial:
         found = self.environment.get("device_name") or self.environment.get("device")
         return str(found) if found else None
 
+    def value(self, key: str) -> Value:
+        """A parameter's value, searched or fixed; None where it is inactive or unknown."""
+        return self.parameters[key] if key in self.parameters else self.settings.get(key)
+
 
 # One sweep is read once, and equal to itself alone: its boards are kept by that.
 @dataclass(frozen=True, slots=True, eq=False)

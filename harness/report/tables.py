@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -86,7 +87,7 @@ def model_of(trial: Trial) -> str:
     """Architecture, encoder and weights of a trial; the name of a row that was not trained here."""
     if trial.external:
         return trial.external
-    return model_text({**trial.settings, **trial.parameters})
+    return model_text({key: trial.value(key) for key in MODEL_KEYS})
 
 
 def setting_of(trial: Trial, sweep: Sweep, *, labels: bool) -> str:
@@ -237,7 +238,19 @@ def trial_name(trial: Trial) -> str:
 
 def relative_url(path: Path, out: Path) -> str:
     """A link from the page in `out` to `path`, as a relative URL."""
-    return quote(Path(os.path.relpath(path, out)).as_posix()) + ("/" if path.is_dir() else "")
+    return quote(relative_path(path, out)) + ("/" if path.is_dir() else "")
+
+
+def relative_path(path: Path, out: Path) -> str:
+    """`path` as seen from the folder `out`, with forward slashes."""
+    way = _way(path.parent, out, os.getcwd())  # noqa: PTH109  # as text: it is a key
+    return path.name if way == "." else f"{way}/{path.name}"
+
+
+@lru_cache(maxsize=64)  # a page has three links to each of 1,000 folders that lie side by side
+def _way(folder: Path, out: Path, here: str) -> str:
+    """From `out` to `folder`, both as seen from `here`."""
+    return Path(os.path.relpath(Path(here, folder), Path(here, out))).as_posix()
 
 
 def _board_row(

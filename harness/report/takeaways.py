@@ -88,7 +88,7 @@ def _pretrained(sweep: Sweep, board: Board) -> Takeaway:
 
 def _kind(trial: Trial) -> Value:
     """`random`, `pretrained` for any other weights, None for a network without an encoder of its own."""
-    weights = {**trial.settings, **trial.parameters}.get(WEIGHTS)
+    weights = trial.value(WEIGHTS)
     return None if weights is None else RANDOM if weights == RANDOM else PRETRAINED
 
 
