@@ -74,7 +74,7 @@ def tpe(threads: int) -> Figures:
 
 
 def _one_of_each(specs: list[tuple[Cell, Any]]) -> list[Any]:
-    """A spec of each network, other ones in each repeat, cut to a few epochs."""
+    """A spec of each network, other ones in each repeat."""
     chosen = []
     for number, network in enumerate(dict.fromkeys(cell["architecture"] for cell, _ in specs)):
         its = [spec for cell, spec in specs if cell["architecture"] == network]
