@@ -92,7 +92,13 @@ def test_a_sweep_ends_with_agreeing_records_and_a_report_and_running_it_again_tr
     assert mlflow_states(lab) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["ctrl-c", "kill -9"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="ctrl-c", marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, -9, id="kill -9"),
+    ],
+)
 def test_a_stopped_sweep_continues_without_repeating_a_finished_epoch(
     lab: Lab, phantom: Path, number: signal.Signals, code: int
 ) -> None:
