@@ -130,8 +130,8 @@ def stored_states(folder: TrialFolder) -> list[tuple[int, Path]]:
     """(epochs done, file) of kept epochs and last checkpoints, the most epochs first."""
     found = [(int(kept.stem), kept) for attempt in folder.attempts() for kept in attempt.kept_epochs()]
     for attempt in folder.attempts():
-        for file in attempt.states[:1]:
+        if states := attempt.states:
             epochs = [event["epoch"] for event in attempt.read_events() if event["event"] == "epoch"]
             # An epoch is told of before it is saved: the file may hold the one before; whoever loads it looks.
-            found.append((epochs[-1] if epochs else 0, file))
+            found.append((epochs[-1] if epochs else 0, states[0]))
     return sorted(found, key=lambda state: -state[0])

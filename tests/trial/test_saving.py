@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from harness.checkpoint import Checkpoint, Progress
 from harness.trial.folder import Attempt
 from harness.trial.saving import Saving, newest_state
+from tests.faults.steps import Point, Steps
 
 SPEC = "the spec"
 
@@ -88,18 +91,29 @@ def test_a_loss_of_power_goes_back_to_what_was_forced(attempt: Attempt, lost: st
     assert found(attempt) == 1
 
 
-def test_a_kill_between_the_renames_finds_the_state_before(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It made way for a state that never got its name; the next attempt at the same place does not mind it."""
-    saving = Saving(attempt, every_s=3600.0)
-    trained(saving, 1, 2)
-    with monkeypatch.context() as killed:
-        killed.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            trained(saving, 3)
-    assert not attempt.checkpoint.exists()
-    assert found(attempt) == 2
-    trained(saving, 3, 4)
-    assert (found(attempt), attempt.states) == (4, [attempt.checkpoint, attempt.settled])
+def killed_before(step: Point, folder: Path) -> None:
+    """Train three epochs in a process that dies before a step."""
+    Steps(folder, at=step).install()
+    trained(Saving(Attempt(folder), every_s=3600.0), 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [
+        (Point(r"rename checkpoint\.earlier\.pt", 2), 2),
+        (Point(r"rename checkpoint\.pt", 3), 2),  # between the two: the state before made way already
+        (Point(r"remove checkpoint\.earlier\.pt", 2), 3),
+    ],
+)
+def test_a_kill_while_names_change_finds_the_last_whole_state(attempt: Attempt, step: Point, left: int) -> None:
+    """By a real SIGKILL at each step of the third epoch; who goes on there does not mind what was left."""
+    child = multiprocessing.get_context("spawn").Process(target=killed_before, args=(step, attempt.path))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert found(attempt) == left
+    trained(Saving(attempt, every_s=3600.0), 4, 5)
+    assert (found(attempt), attempt.states) == (5, [attempt.checkpoint, attempt.settled])
 
 
 @pytest.mark.parametrize("end", ["stopped", "paused", "failed"])
