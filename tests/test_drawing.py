@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
+import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from harness.config.palette import KNOWN, UNDEFINED_RGB
-from harness.drawing import canvas, coloured, scale_bar, short_count
+from harness.drawing import DPI, canvas, coloured, drawn, scale_bar, short_count
 
 
 def test_counts_fit_a_cell() -> None:
@@ -28,3 +32,25 @@ def test_a_scale_bar_is_a_round_length_of_at_most_a_third_of_the_picture() -> No
     left, right = axes.lines[0].get_xdata()
     assert abs((right - left) * 256 - 50) < 1e-9
     assert axes.texts[0].get_text() == "25 µm"
+
+
+def test_a_picture_has_the_pixels_of_matplotlibs_own_savefig() -> None:
+    """Whatever the layout moves: ticks of several lines, titles, a legend outside, a colour bar."""
+
+    def busy() -> Figure:
+        figure = canvas(6, 3)
+        left, right = figure.subplots(1, 2)
+        left.plot([1, 2, 3], [1e-5, 2e-4, 0.3], label="a curve")
+        left.set_yscale("log")
+        left.set_xticks([1, 2, 3], ["one\n(12k px)", "two", "three"], fontsize=8)
+        right.imshow(np.arange(12).reshape(3, 4))
+        figure.colorbar(right.images[0], ax=right).set_label("share")
+        figure.suptitle("a title", x=0.01, ha="left")
+        figure.legend(loc="outside lower center")
+        return figure
+
+    reference = io.BytesIO()
+    busy().savefig(reference, format="png", dpi=DPI)
+    pictures = (np.frombuffer(content, np.uint8) for content in (drawn(busy()), reference.getvalue()))
+    ours, theirs = (cv2.imdecode(content, cv2.IMREAD_UNCHANGED) for content in pictures)
+    assert ours.shape == (330, 660, 4) and np.array_equal(ours, theirs)
