@@ -48,7 +48,7 @@ def drawn(figure: Figure, form: str = "png") -> bytes:
         # `savefig` draws twice, the first time for the layout alone, which a single drawing settles as well: the same
         # pixels in half the time.
         figure.set_dpi(DPI)
-        FigureCanvasAgg(figure).print_png(buffer)
+        FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
     else:
         figure.savefig(buffer, format=form, dpi=DPI)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Warm worker processes on this machine: torch is imported once, then many trials run, one at a time per process.
+"""Warm worker processes on this machine (`process.py`): many trials run in each, one at a time.
 
 A worker needs no database and no credentials. It writes only its attempt's folder, tells what happens over a pipe, and
 exits when the pipe closes, so a killed controller leaves no strays. A thread of it beats once a second; a busy worker
@@ -12,7 +12,6 @@ nothing of it but another process.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -21,19 +20,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.execute.base import ENDS, Event, Executor, Job, Message
 from harness.execute.memory import out_of_memory_kills
+from harness.execute.process import WorkerProcess
 from harness.execute.work import Workplace, do_job, warm_up
 
 # A worker between two batches answers a stop within a second; after that it is ended from outside.
 CLOSE_TIMEOUT_S = 2.0
 BEAT_EVERY_S = 1.0
 LEASE_S = 60.0
-# What native libraries leak, and how the heap is fragmented, ends with the process. A new one is ready after 8 s:
-# of a hundred trials of a minute each .1 %.
+# What native libraries leak, and how the heap is fragmented, ends with the process. A new one makes its networks anew,
+# and where it is no fork it imports for 8 s: of a hundred trials of a minute each .1 %.
 JOBS_A_WORKER = 100
 # An idle worker whose pipe is closed ends by itself, after removing what it still has to of its last trial.
 RETIRE_TIMEOUT_S = 10.0
@@ -43,8 +42,7 @@ RETIRE_TIMEOUT_S = 10.0
 class _Worker:
     place: Workplace
     log: Path
-    process: BaseProcess
-    pipe: Connection
+    process: WorkerProcess
     job: Job | None = None
     pending: list[Message] = field(default_factory=list)
     heard: float = field(default_factory=time.monotonic)  # when the controller last received anything from it
@@ -55,7 +53,7 @@ class _Worker:
 
 
 class LocalExecutor(Executor):
-    """One spawned process per workplace (a device share or a CPU core).
+    """One process per workplace (a device share or a CPU core).
 
     `lease_s`: how long a busy worker may be silent; `end`: what is done to one that was. `jobs_a_worker`: after how
     many jobs a worker is replaced.
@@ -67,12 +65,12 @@ class LocalExecutor(Executor):
         *,
         logs: Path,
         lease_s: float = LEASE_S,
-        end: Callable[[BaseProcess], None] = BaseProcess.kill,
+        end: Callable[[WorkerProcess], None] = WorkerProcess.kill,
         jobs_a_worker: int = JOBS_A_WORKER,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._lease_s, self._end, self._jobs_a_worker = lease_s, end, jobs_a_worker
-        self._given_up: list[BaseProcess] = []
+        self._given_up: list[WorkerProcess] = []
         self._workers = [_started(place, logs / f"{index}.log") for index, place in enumerate(places)]
 
     @property
@@ -93,7 +91,7 @@ class LocalExecutor(Executor):
         worker.job, worker.heard = job, time.monotonic()
         worker.jobs += 1
         try:
-            worker.pipe.send(("do", job))
+            worker.process.pipe.send(("do", job))
         except OSError:
             worker.pending.append(_lost(worker))
 
@@ -105,10 +103,12 @@ class LocalExecutor(Executor):
             if worker.job is None and not worker.given_up:
                 _ignore_beats(worker)
         busy = [worker for worker in self._workers if worker.job is not None]
-        ready = wait([worker.pipe for worker in busy], timeout_s) if busy else []
+        ready = wait([worker.process.pipe for worker in busy], timeout_s) if busy else []
         for worker in busy:
-            if worker.pipe in ready:
+            if worker.process.pipe in ready:
                 found += _received(worker)
+            elif worker.process.is_starting:
+                worker.heard = time.monotonic()
             elif time.monotonic() - worker.heard > self._lease_s:
                 found.append(self._give_up(worker))
         return found
@@ -117,7 +117,7 @@ class LocalExecutor(Executor):
         """A worker that fell silent: nothing that it still says is heard."""
         job, worker.job, worker.given_up = worker.job, None, True
         assert job is not None
-        worker.pipe.close()
+        worker.process.pipe.close()
         self._end(worker.process)
         self._given_up.append(worker.process)
         message = f"the worker did not beat for {self._lease_s:g} s and was given up; its output is in {worker.log}"
@@ -127,37 +127,35 @@ class LocalExecutor(Executor):
         for worker in self._workers:
             if worker.job == job:
                 with contextlib.suppress(OSError):  # it died: `messages` will say so
-                    worker.pipe.send(("stop", job))
+                    worker.process.pipe.send(("stop", job))
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.pipe.close()
+            worker.process.pipe.close()
             if worker.job is None:  # nothing to write; it may still be importing, and hears the pipe only afterwards
                 worker.process.terminate()
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
         for process in (*(worker.process for worker in self._workers), *self._given_up):
-            process.join(max(deadline - time.monotonic(), 0.0))
-            if process.is_alive():
-                process.kill()  # ends one that is stopped, too
-                process.join()
+            if not process.is_starting:  # that one will hear of its pipe first
+                _ended(process, max(deadline - time.monotonic(), 0.0))
 
 
 def _started(place: Workplace, log: Path) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, place, log), daemon=True)
-    process.start()
-    theirs.close()
-    return _Worker(place=place, log=log, process=process, pipe=ours)
+    return _Worker(place=place, log=log, process=WorkerProcess(_serve, place, log))
 
 
 def _retire(worker: _Worker) -> None:
     """End an idle worker: its memory is free before another one starts."""
-    worker.pipe.close()
-    worker.process.join(RETIRE_TIMEOUT_S)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
+    worker.process.pipe.close()
+    _ended(worker.process, RETIRE_TIMEOUT_S)
+
+
+def _ended(process: WorkerProcess, timeout_s: float) -> None:
+    """Wait for the end of a process; after a while end it from outside."""
+    process.join(timeout_s)
+    if process.is_alive():
+        process.kill()  # ends one that is stopped, too
+        process.join()
 
 
 def _taken(worker: _Worker) -> list[Message]:
@@ -170,9 +168,9 @@ def _received(worker: _Worker) -> list[Message]:
     found: list[Message] = []
     while worker.job is not None:
         try:
-            if not worker.pipe.poll():
+            if not worker.process.pipe.poll():
                 break
-            event: Event = worker.pipe.recv()
+            event: Event = worker.process.pipe.recv()
         except (EOFError, OSError):
             found.append(_lost(worker))
             break
@@ -189,8 +187,8 @@ def _received(worker: _Worker) -> list[Message]:
 def _ignore_beats(worker: _Worker) -> None:
     """Empty the pipe of a worker that has nothing to do: it says nothing but that it is there."""
     with contextlib.suppress(EOFError, OSError):
-        while worker.pipe.poll():
-            worker.pipe.recv()
+        while worker.process.pipe.poll():
+            worker.process.pipe.recv()
 
 
 def _lost(worker: _Worker) -> Message:
@@ -198,8 +196,11 @@ def _lost(worker: _Worker) -> Message:
     assert job is not None
     worker.job = None
     worker.process.join(1.0)
-    code = worker.process.exitcode
-    how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+    code = worker.process.exit_code
+    if code is not None and code < 0:
+        how = f"by signal {signal.Signals(-code).name}"
+    else:
+        how = "before it began" if worker.process.pid is None else f"with exit code {code}"
     killed = code == -signal.SIGKILL and out_of_memory_kills() > worker.memory_kills
     cause, why = ("out_of_memory", " (the kernel was out of memory)") if killed else ("lost", "")
     message = f"the worker ended {how}{why}; its output is in {worker.log}"

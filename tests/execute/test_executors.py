@@ -21,6 +21,7 @@ from harness.execute.work import Workplace
 from harness.files import read_json, sha256_file
 from harness.trial.folder import TrialFolder
 from tests.execute.executors import BESIDE, ELSEWHERE, KINDS, lose_node, made
+from tests.processes import FORK_SERVER, is_worker
 from tests.toy import toy_spec, write_cohort
 
 pytestmark = pytest.mark.slow
@@ -204,8 +205,11 @@ def test_closing_leaves_no_process(
     executor.close()
     gone, alive = psutil.wait_procs(before, timeout=10)
     assert gone
-    # Python's resource tracker ends with this process.
-    assert not [child for child in alive if "resource_tracker" not in " ".join(child.cmdline())]
+    # Python's resource tracker and fork server end with this process.
+    own = ("multiprocessing.resource_tracker", FORK_SERVER)
+    assert not [
+        child for child in alive if is_worker(child) or not any(one in " ".join(child.cmdline()) for one in own)
+    ]
 
 
 def test_a_silent_worker_loses_its_job_and_writes_only_into_its_own_attempt(root: Path, tmp_path: Path) -> None:
@@ -215,8 +219,7 @@ def test_a_silent_worker_loses_its_job_and_writes_only_into_its_own_attempt(root
     try:
         first = job(root, tmp_path / "trial", epochs=6)
         executor.submit(first)
-        collect(executor, is_epoch)
-        (stopped,) = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+        stopped = trainer(collect(executor, is_epoch))
         stopped.suspend()
         lost = collect(executor, lambda message: message.event["event"] == "lost", timeout_s=20)[-1]
         assert lost.job == first

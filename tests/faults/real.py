@@ -21,6 +21,7 @@ import psutil
 
 from harness.files import sha256_file
 from harness.trial.folder import TrialFolder
+from tests.processes import is_worker
 
 TRIALS = 2
 SPACE = """name: real
@@ -201,9 +202,8 @@ def _of_mlflow(there: Bench, file: Path) -> Iterator[str]:
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Its worker processes (multiprocessing's resource tracker is none)."""
-    found = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in found if any("spawn_main" in word for word in child.cmdline())]
+    """Its worker processes."""
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)]
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 90) -> bool:

@@ -19,6 +19,7 @@ from harness.files import read_json, sha256_file
 from harness.trial.folder import TrialFolder
 from tests.execute.executors import environment
 from tests.faults.real import epochs_of
+from tests.processes import is_worker
 
 
 def differences(home: Path, embedded: Path, stack: Stack, *, trials: int, repeated: int) -> list[str]:
@@ -115,12 +116,12 @@ def left_running(stack: Stack, folder: str) -> list[str]:
             words = " ".join(process.cmdline())
             if process.pid in own or process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if ("harness.cli" in words and folder in words) or ("spawn_main" in words and _is_ours(process, stack)):
+            if ("harness.cli" in words and folder in words) or (is_worker(process) and _is_ours(process, stack)):
                 found.append(f"process {process.pid}: {words[:100]}")
     return found
 
 
 def _is_ours(process: psutil.Process, stack: Stack) -> bool:
-    """Whether a spawned worker belongs to a node of this stack's Ray cluster."""
+    """Whether a worker belongs to a node of this stack's Ray cluster."""
     nodes = {member.pid for name in ("ray-head", "ray-node") for member in stack.members(name)}
     return any(parent.pid in nodes for parent in process.parents())
