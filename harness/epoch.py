@@ -8,19 +8,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.config.spec import TrialSpec
-from harness.data.batches import training_batches
+from harness.data.batches import Images, training_batches
 from harness.data.patches import Indices, PatchStore
 from harness.data.prefetch import prefetched
 from harness.data.targets import target_table
+from harness.device_patches import DevicePatches
 from harness.evaluate import LossFunction, Totals, autocast, likeliest, placed, placed_images
 from harness.metrics import PaperCounts
 from harness.optimization import parts_of
 
 Item = TypeVar("Item")
+# (images_NCHW, targets_NHW) of arrays on the host, or of tensors on the device.
+AnyBatch = tuple[Images, NDArray[np.int64]] | tuple[Tensor, Tensor]
 
 
 class NotFinite(ArithmeticError):
@@ -85,20 +90,28 @@ def train_epoch(
     device: torch.device,
     poll: Callable[[], None],
     on_step: OnStep | None = None,
+    on_device: DevicePatches | None = None,
 ) -> Trained:
-    """Train on these patches once. `poll` runs once per batch and may raise, as may `on_step`; NotFinite for a loss."""
+    """Train on these patches once, made into batches on the host, or `on_device` where they are there already.
+
+    `poll` runs once per batch and may raise, as may `on_step`; NotFinite for a loss.
+    """
     totals = Totals(PaperCounts(classes=spec.classes, undefined=spec.train.undefined))
     table = target_table(spec.dataset.labels, spec.train.undefined)
-    batches = training_batches(
+    made = training_batches if on_device is None else on_device.batches
+    batches: Iterator[AnyBatch] = made(
         store, indices, spec=spec.train, table=table, labels=spec.dataset.labels, seed=spec.seed, epoch=epoch
     )
+    if on_device is None and device.type != "cpu":
+        # In a thread while the device computes. A CPU trial has one core, and fetching is 1 % of its time.
+        batches = prefetched(batches)
     model.train()
     waits = Waits()
-    for number, (images_NCHW, targets_numpy_NHW) in enumerate(waits.timed(_fetched(batches, device)), start=1):
+    for number, (images_NCHW, all_targets_NHW) in enumerate(waits.timed(batches), start=1):
         poll()
         optimizer.zero_grad(set_to_none=True)
         for part in parts_of(len(images_NCHW), spec.train.accumulate):
-            targets_NHW = placed(targets_numpy_NHW[part], device)
+            targets_NHW = placed(all_targets_NHW[part], device)
             placed_NCHW = placed_images(images_NCHW[part], device)
             with autocast(spec.train.precision, device):
                 logits_NKHW = model(placed_NCHW)
@@ -119,8 +132,3 @@ def train_epoch(
     if not math.isfinite(mean_loss):
         raise NotFinite(f"training loss is {mean_loss} in epoch {epoch}")
     return Trained(mean_loss, totals.counts.compute(), waits.seconds)
-
-
-def _fetched(batches: Iterator[Item], device: torch.device) -> Iterator[Item]:
-    """In a thread where a device computes meanwhile. A CPU trial has one core, and fetching is 1 % of its time."""
-    return batches if device.type == "cpu" else prefetched(batches)

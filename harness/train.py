@@ -31,6 +31,7 @@ from harness.checkpoint import (
 from harness.config.pause import Pause
 from harness.config.spec import TrainSpec, TrialSpec
 from harness.data.patches import PatchStore, class_counts
+from harness.device_patches import DevicePatches
 from harness.epoch import NotFinite, OnStep, Trained, train_epoch
 from harness.errors import BadInput
 from harness.evaluate import Evaluation, evaluate, placed_model, torchmetrics_scores
@@ -112,12 +113,14 @@ def fit(
     resume_from: Checkpoint | None = None,
     pause: Pause | None = None,
     on_step: OnStep | None = None,
+    on_device: DevicePatches | None = None,
 ) -> FitResult:
     """Train `model` (from `initial_model`) and return its best epoch by `spec.objective`.
 
     Every epoch ends with `on_epoch`, then `save`. NotFinite when a loss is not; Stopped when asked to (polled per
     batch); Paused after an epoch at or beyond `pause`, unless the training is over with it; BadInput when the
-    objective is n/a in every epoch. `on_step` sees every batch, and may raise.
+    objective is n/a in every epoch. `on_step` sees every batch, and may raise. `on_device`: the training patches where
+    they are on the device already; otherwise batches are made on the host.
     """
     train = spec.train
     model = placed_model(model, device)
@@ -162,7 +165,7 @@ def fit(
 
         trained = train_epoch(
             spec, data.training, data.training_indices, model, loss, optimizer,
-            epoch=epoch, device=device, poll=poll, on_step=on_step,
+            epoch=epoch, device=device, poll=poll, on_step=on_step, on_device=on_device,
         )  # fmt: skip
         evaluation = validate()
         if not math.isfinite(evaluation.loss):

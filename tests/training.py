@@ -15,6 +15,7 @@ from harness.config.pause import Pause
 from harness.config.spec import TrialSpec
 from harness.data.cohort import read_cohort
 from harness.data.patches import open_store, patches_of, validation_cut
+from harness.device_patches import DevicePatches
 from harness.train import (
     EpochReport,
     FitResult,
@@ -56,6 +57,7 @@ def trained(
     resume_from: Checkpoint | None = None,
     pause: Pause | None = None,
     model: nn.Module | None = None,
+    on_device: DevicePatches | None = None,
 ) -> FitResult:
     return fit(
         spec,
@@ -67,6 +69,7 @@ def trained(
         should_stop=should_stop,
         resume_from=resume_from,
         pause=pause,
+        on_device=on_device,
     )
 
 

@@ -41,13 +41,11 @@ def training_batches(
     value.
     """
     augment = build_augment(spec.augment, undefined_target=int(table[UNDEFINED]))
-    order = epoch_order(store, indices, sampling=spec.sampling, labels=labels, seed=seed, epoch=epoch)
-    keys = _augment_keys(order, len(store))
     side_px = store.masks_NHW.shape[1:]
-    for batch in batch_slices(len(order), spec.batch_size):
-        images_NCHW = np.empty((len(order[batch]), 3, *side_px), np.float32)
-        targets_NHW = np.empty((len(order[batch]), *side_px), np.int64)
-        for place, (patch, key) in enumerate(zip(order[batch].tolist(), keys[batch].tolist(), strict=True)):
+    for patches, keys in drawn_batches(store, indices, spec=spec, labels=labels, seed=seed, epoch=epoch):
+        images_NCHW = np.empty((len(patches), 3, *side_px), np.float32)
+        targets_NHW = np.empty((len(patches), *side_px), np.int64)
+        for place, (patch, key) in enumerate(zip(patches.tolist(), keys.tolist(), strict=True)):
             image_HWC, targets_NHW[place] = augment(
                 store.images_NHWC[patch],
                 np.asarray(cv2.LUT(store.masks_NHW[patch], table), np.uint8),  # a quarter of the time of `table[...]`
@@ -57,6 +55,21 @@ def training_batches(
             )
             _normalize(image_HWC, spec.normalize, images_NCHW[place])
         yield images_NCHW, targets_NHW
+
+
+def drawn_batches(
+    store: PatchStore, indices: Indices, *, spec: TrainSpec, labels: LabelMap, seed: int, epoch: int
+) -> Iterator[tuple[Indices, Indices]]:
+    """(patches, keys of their augmentation) of each batch of an epoch, wherever the batch is made."""
+    order = epoch_order(store, indices, sampling=spec.sampling, labels=labels, seed=seed, epoch=epoch)
+    keys = _augment_keys(order, len(store))
+    for batch in batch_slices(len(order), spec.batch_size):
+        yield order[batch], keys[batch]
+
+
+def scale_and_shift(normalize: Normalize) -> tuple[Images, Images]:
+    """(3, 1, 1) each: a normalised value is grey * scale + shift, the product rounded first."""
+    return (_UNIT, np.zeros_like(_UNIT)) if normalize == "unit" else (_IMAGENET_SCALE, _IMAGENET_SHIFT)
 
 
 def validation_batches(

@@ -33,7 +33,7 @@ from harness.trial.environment import system_metrics
 from harness.trial.folder import Attempt, TrialFolder
 from harness.trial.outputs import PatchFacts, write_outputs
 from harness.trial.saving import Saving, newest_state
-from harness.trial.warm import INITIAL_MODELS
+from harness.trial.warm import INITIAL_MODELS, KEPT_PATCHES
 
 Event = dict[str, Any]
 
@@ -79,6 +79,7 @@ def run_trial(
         end = {"event": "finished", "state": "failed", "cause": failure_cause(error), "message": _one_line(error)}
         if end["cause"] == "out_of_memory":
             INITIAL_MODELS.forget()
+            KEPT_PATCHES.forget()
         try:
             write_text(attempt.path / "error.txt", traceback.format_exc())
             record(end)
@@ -204,6 +205,7 @@ def _train(
         should_stop=should_stop,
         resume_from=resumed,
         pause=pause,
+        on_device=KEPT_PATCHES.of(spec, data, device),
     )
     earlier = sum(resumed.progress.seconds) if resumed else 0.0
     write_outputs(

@@ -17,6 +17,7 @@ from harness.errors import BadInput
 from harness.train import EpochReport, Stopped, TrialData, fit, initial_model
 from harness.trial.folder import TrialFolder
 from harness.trial.run import cohort, open_data, settle
+from harness.trial.warm import KEPT_PATCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Journey:
             fit(
                 self.spec, self.data, initial_model(self.spec), device=self.device, save=keep, on_epoch=told,
                 should_stop=lambda: False, resume_from=start, on_step=on_step,
+                on_device=KEPT_PATCHES.of(self.spec, self.data, self.device),
             )  # fmt: skip
         except Stopped:
             return last[-1]

@@ -1,4 +1,4 @@
-"""What a warm worker keeps between trials: networks as they are before training.
+"""What a warm worker keeps between trials: networks as they are before training, and training patches on its device.
 
 Building one is most of what comes before the first step (150 ms for a U-Net over EfficientNet-B0, with the blank patch
 that tries its size); a copy takes 85 ms, both measured on a busy machine. Trials of a search share their seed, so most
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from harness.config.imported import ImportedPart
 from harness.config.spec import TrialSpec
+from harness.device_patches import DevicePatches, fitting, free_bytes, moves_on_device
 from harness.files import fingerprint
 from harness.models.table import WEIGHT_FILES
-from harness.train import initial_model
+from harness.train import TrialData, initial_model
 
 # Of parameters and buffers, in all: half of what torch alone takes in a worker.
 KEPT_BYTES = 200_000_000
@@ -89,5 +91,29 @@ def _size_bytes(model: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in model.state_dict().values())
 
 
-# One a process: a worker does one trial at a time.
+class KeptPatches:
+    """The training patches of the last trial, on its device; at most one such copy, and none a trial does not use."""
+
+    def __init__(self, free: Callable[[torch.device], int | None] = free_bytes) -> None:
+        self._free = free
+        self._kept: DevicePatches | None = None
+
+    def of(self, spec: TrialSpec, data: TrialData, device: torch.device) -> DevicePatches | None:
+        """The trial's patches there; None where its policy is done on the host or they do not fit."""
+        wanted = (data.training, data.training_indices, device)
+        usable = moves_on_device(spec.train.augment)
+        if self._kept is not None and not (usable and self._kept.are_of(*wanted)):
+            self.forget()
+        if self._kept is None and usable:
+            self._kept = fitting(*wanted, free=self._free)
+        return self._kept
+
+    def forget(self) -> None:
+        """Let go of them."""
+        self._kept = None
+        torch.cuda.empty_cache()  # else torch would hold the memory, for this process alone
+
+
+# One of each a process: a worker does one trial at a time.
 INITIAL_MODELS = InitialModels()
+KEPT_PATCHES = KeptPatches()

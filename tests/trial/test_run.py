@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import safetensors.numpy
 import torch
 
 from harness.config.spec import ModelSpec, TrialSpec
+from harness.device_patches import DevicePatches
 from harness.epoch import NotFinite
 from harness.errors import BadInput, NoSpace
 from harness.files import read_json, sha256_file
@@ -25,6 +27,7 @@ from harness.scores import read_scores, score_rois
 from harness.trial.folder import OUTPUTS, TrialFolder
 from harness.trial.outputs import png
 from harness.trial.run import failure_cause, newest_checkpoint, run_trial
+from harness.trial.warm import KeptPatches
 from tests.toy import PATIENTS, toy_spec, write_cohort
 
 Event = dict[str, Any]
@@ -203,6 +206,37 @@ def test_a_checkpoint_of_a_later_attempt_is_not_used(root: Path, tmp_path: Path)
         should_stop=lambda: len(seen) == 2,
     )
     assert newest_checkpoint(folder, 5, fingerprint=spec.fingerprint) is None
+
+
+def test_a_trial_on_patches_that_stay_on_the_device_has_the_numbers_of_one_on_the_hosts(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the device is the CPU, told that it has memory of its own; nothing moves, so every value is the same."""
+    spec, found = toy_spec(root, epochs=2, augment="none"), []
+    for kept in (KeptPatches(), KeptPatches(free=lambda device: 10**9)):
+        monkeypatch.setattr("harness.trial.run.KEPT_PATCHES", kept)
+        _, events = run(spec, tmp_path / f"trial {len(found)}")
+        values = [event["values"] for event in events if event["event"] == "epoch"]
+        found.append([{name: v for name, v in one.items() if not name.startswith("system/")} for one in values])
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_memory_that_runs_short_frees_the_patches_on_the_device(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next trial, of whatever network, finds that memory free."""
+    kept, copies = KeptPatches(free=lambda device: 10**9), []
+
+    def full(*_: object, on_device: DevicePatches, **__: object) -> None:
+        copies.append(weakref.ref(on_device))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("harness.trial.run.KEPT_PATCHES", kept)
+    monkeypatch.setattr("harness.trial.run.fit", full)
+    _, events = run(toy_spec(root, augment="none"), tmp_path / "trial")
+    assert events[-1]["cause"] == "out_of_memory"
+    assert [copy() for copy in copies] == [None]
 
 
 def test_divergence_is_failed_by_nan(root: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""What a warm worker keeps of networks: copies equal to a fresh one, never older than what they are made of."""
+"""What a warm worker keeps: copies of networks equal to a fresh one, and one copy of the patches on its device."""
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,9 @@ import torch
 
 from harness.config.spec import ModelSpec, TrialSpec
 from harness.train import initial_model
-from harness.trial.warm import InitialModels
+from harness.trial.warm import InitialModels, KeptPatches
 from tests.toy import toy_spec, write_cohort
-from tests.training import sha_of, trained
+from tests.training import CPU, data_of, sha_of, trained
 
 UNET = ModelSpec(architecture="unet", encoder="tu-test_efficientnet", encoder_weights="random",
                  decoder_channels=(16, 16, 8, 8, 4))  # fmt: skip
@@ -98,3 +100,41 @@ def test_a_file_of_weights_that_was_replaced_is_read_again(root: Path, tmp_path:
         found.append(sha_of(models.of(spec()).get_submodule("encoder").state_dict()))
         assert found[-1] == sha_of(encoder)
     assert found[0] != found[1]
+
+
+def test_two_trials_on_the_same_patches_share_one_copy(root: Path) -> None:
+    """The store is opened anew by the second, with another learning rate and policy; its patches are there already."""
+    kept = KeptPatches(free=lambda device: 10**9)
+    first, second = toy_spec(root, augment="none"), toy_spec(root, augment="paper_one_warp", learning_rate=0.1)
+    copy = kept.of(first, data_of(first), CPU)
+    assert copy is not None
+    assert kept.of(second, data_of(second), CPU) is copy
+
+
+def test_other_patches_take_the_place_of_those_that_are_kept(root: Path) -> None:
+    """One copy at most: with a patch less it is another one, and the first is gone before that is made."""
+    kept = KeptPatches(free=lambda device: 10**9)
+    spec = toy_spec(root, augment="none")
+    data = data_of(spec)
+    first = weakref.ref(kept.of(spec, data, CPU))
+    second = kept.of(spec, replace(data, training_indices=data.training_indices[1:]), CPU)
+    assert second is not None
+    assert first() is None
+
+
+def test_a_trial_that_does_not_use_the_copy_has_its_memory(root: Path) -> None:
+    """After a policy of the host's, and when told to forget, nothing is held."""
+    kept = KeptPatches(free=lambda device: 10**9)
+    spec, paper = toy_spec(root, augment="none"), toy_spec(root, augment="paper")
+    data = data_of(spec)
+    for let_go in (lambda: kept.of(paper, data, CPU), kept.forget):
+        copy = weakref.ref(kept.of(spec, data, CPU))
+        assert copy() is not None
+        assert let_go() is None
+        assert copy() is None
+
+
+def test_on_a_cpu_no_patches_are_kept(root: Path) -> None:
+    """Its memory has them: the store is mapped."""
+    spec = toy_spec(root, augment="none")
+    assert KeptPatches().of(spec, data_of(spec), CPU) is None
