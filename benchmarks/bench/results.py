@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from harness.execute.devices import nvidia_devices
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "bench"
 
@@ -67,13 +69,15 @@ def now() -> str:
 
 
 def machine() -> str:
-    """Processor, cores, memory and the version of torch; no name of a host."""
+    """Processor, cores, memory, the version of torch and NVIDIA devices; no name of a host."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{model or platform.machine()}, {cores} cores, {memory_gib:.0f} GiB, torch {version('torch')}"
+    devices = [line.partition(": ")[2].partition(" (UUID")[0] for line in nvidia_devices()]  # GPU 0: NVIDIA ... (UUID
+    own = f"{model or platform.machine()}, {cores} cores, {memory_gib:.0f} GiB, torch {version('torch')}"
+    return ", ".join([own, *(f"{devices.count(name)} x {name}" for name in sorted(set(devices)))])
 
 
 def commit() -> str:

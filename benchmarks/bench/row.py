@@ -44,7 +44,7 @@ class Comparison:
 class Row:
     """A row: its sides, and what is compared (by default the main figure of the first with that of each other side).
 
-    `unmeasured` says why this row cannot be run here at all; then it needs no sides.
+    `unmeasured` says why this row cannot be run here at all; then it needs no sides. Results from elsewhere are shown.
     Raises ValueError when a comparison names no side of the row.
     """
 

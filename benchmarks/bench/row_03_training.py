@@ -9,10 +9,8 @@ Both train the same network on the same patches; a rate counts training patches 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import tempfile
-import time
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -23,16 +21,16 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
+from benchmarks.bench.loops import Clock, Confusion, paper_moves, trial
 from benchmarks.bench.results import FOLDER
 from benchmarks.bench.row import Comparison, Figures, Row, Side
-from harness.checkpoint import Checkpoint
 from harness.config.labels import BUILTIN, TIGER_IDS
 from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
 from harness.data.cohort import read_cohort
 from harness.data.phantom import Phantom, synthesize
 from harness.data.targets import target_table
 from harness.files import written_aside
-from harness.train import EpochReport, TrialData
+from harness.train import TrialData
 
 PX, BATCH, TRAINING_PATCHES = 64, 8, 256
 EPOCHS = 3  # the first one warms up
@@ -73,27 +71,10 @@ def ours(barrier: Barrier | None = None) -> Figures:
     """A trial's training on one thread."""
     import torch
 
-    from harness.train import fit, initial_model
-    from harness.trial.folder import Attempt
-    from harness.trial.run import settle
-    from harness.trial.saving import Saving
-
-    device = torch.device("cpu")
-    settle(device)
     spec, data = prepared()
-    model, clock = initial_model(spec), _Clock(barrier)
-
-    def save(checkpoint: Checkpoint) -> None:
-        saving.checkpoint(checkpoint, fingerprint=spec.fingerprint, keep=False)
-        clock.epoch()
-
-    def on_epoch(report: EpochReport) -> None:
-        saving.event({"event": "epoch", "epoch": report.epoch, "values": dict(report.values)})
-
-    with tempfile.TemporaryDirectory() as folder:
-        saving = Saving(Attempt(Path(folder)))
-        fit(spec, data, model, device=device, save=save, on_epoch=on_epoch, should_stop=lambda: False)
-    return clock.figures(len(data.training_indices))
+    clock = Clock(barrier)
+    trial(spec, data, torch.device("cpu"), clock)
+    return figures(clock, len(data.training_indices))
 
 
 def two_of_ours() -> Figures:
@@ -116,8 +97,6 @@ def _one_of_two(barrier: Barrier, answers: Queue[Figures]) -> None:
 
 def plain(threads: int, *, kill_safe: bool = False) -> Figures:
     """The loop by hand."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations as A  # noqa: N812  # so in its own documentation
     import segmentation_models_pytorch as smp
     import torch
 
@@ -132,15 +111,7 @@ def plain(threads: int, *, kill_safe: bool = False) -> Figures:
         torch.tensor(array[data.validation_indices]) for array in _arrays(data.validation, table)
     )
     held_masks = held_masks.long()
-    reflect = {"border_mode": cv2.BORDER_REFLECT}
-    augment = A.Compose(
-        [
-            A.Rotate(limit=45, p=0.5, **reflect),
-            A.ShiftScaleRotate(shift_limit=0.5, scale_limit=0.15, rotate_limit=0, p=0.5, **reflect),
-            A.HorizontalFlip(p=0.5),
-            A.VerticalFlip(p=0.5),
-        ]
-    )
+    augment = paper_moves()
     model = smp.Unet(ENCODER, encoder_weights=None, classes=classes).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.train.learning_rate)
     loss_of = torch.nn.CrossEntropyLoss(ignore_index=255)
@@ -151,20 +122,16 @@ def plain(threads: int, *, kill_safe: bool = False) -> Figures:
 
     def validated() -> float:
         model.eval()
-        pairs = torch.zeros(classes * classes, dtype=torch.int64)
+        confusion = Confusion(classes)
         with torch.inference_mode():
             for start in range(0, len(held_images), BATCH):
                 truth = held_masks[start : start + BATCH]
                 logits = model(as_input(held_images[start : start + BATCH]))
                 loss_of(logits, truth)
-                known = truth != 255
-                codes = truth[known] * classes + logits.max(dim=1).indices[known]
-                pairs += torch.bincount(codes, minlength=classes * classes)
-        confusion = pairs.view(classes, classes).double()
-        hits = confusion.diagonal()
-        return float((hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean())
+                confusion.add(logits, truth)
+        return confusion.iou()
 
-    best, clock = -1.0, _Clock()
+    best, clock = -1.0, Clock()
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(EPOCHS):
             model.train()
@@ -184,35 +151,17 @@ def plain(threads: int, *, kill_safe: bool = False) -> Figures:
                 with written_aside(Path(folder) / "last.pt") as aside:
                     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, aside)
             clock.epoch()
-    return clock.figures(len(images))
+    return figures(clock, len(images))
 
 
 def _arrays(store: Any, table: Any) -> tuple[Any, Any]:
     return store.images_NHWC, table[store.masks_NHW]
 
 
-class _Clock:
-    """Times the epochs after the first; with a barrier both trials begin them together."""
-
-    def __init__(self, barrier: Barrier | None = None) -> None:
-        self._barrier, self._epochs = barrier, 0
-
-    def epoch(self) -> None:
-        """An epoch is over."""
-        self._epochs += 1
-        if self._epochs == 1:
-            if self._barrier is not None:
-                self._barrier.wait()
-            self._began, self._cpu_began = time.perf_counter(), time.process_time()
-        self._ended, self._cpu_ended = time.perf_counter(), time.process_time()
-
-    def figures(self, patches: int) -> Figures:
-        """Per wall second, and per second of CPU time (which other work on the machine disturbs less)."""
-        done = patches * (self._epochs - 1)
-        return {
-            "patches_per_second": done / (self._ended - self._began),
-            "patches_per_cpu_second": done / (self._cpu_ended - self._cpu_began),
-        }
+def figures(clock: Clock, patches: int) -> Figures:
+    """Per wall second, and per second of CPU time (which other work on the machine disturbs less)."""
+    done = patches * clock.timed_epochs
+    return {"patches_per_second": done / clock.seconds, "patches_per_cpu_second": done / clock.cpu_seconds}
 
 
 ONE, TWO = "ours, one process", "ours, two trials on two cores"

@@ -42,7 +42,7 @@ class Compared:
 
 def compared(row: Row, comparison: Comparison, results: Sequence[Result]) -> Compared:
     """The comparison over the repeats that all its sides have."""
-    if row.unmeasured is not None:
+    if row.unmeasured is not None and not results:
         return Compared(row, comparison, missing=row.unmeasured)
     names = [name for name in (comparison.of, comparison.against) if name is not None]
     for one in results:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.bench.__main__ import main
-from benchmarks.bench.results import Result, Results
+from benchmarks.bench.results import Result, Results, machine
 from benchmarks.bench.row import Comparison, Row, Side, entries
 from benchmarks.bench.run import order, time_left
 from benchmarks.bench.statistics import Estimate, estimate, ratio
@@ -171,6 +171,24 @@ def test_a_row_that_cannot_run_here_is_listed_with_its_reason(
     assert not (tmp_path / "93_nowhere.jsonl").exists()
     assert run(tmp_path, "--list") == 0
     assert "needs a Mac" in capsys.readouterr().out
+
+
+def test_results_from_elsewhere_are_shown_of_a_row_that_cannot_run_here(tmp_path: Path) -> None:
+    """Their file is all that the table needs; the machine's letter says where."""
+    results = Results(tmp_path / "93_nowhere.jsonl")
+    for side, seconds in (("ours", 1.0), ("theirs", 3.0)):
+        results.append(result(side, 0, machine="a Mac", seconds=seconds))
+    line = "| 93 | elsewhere | ours: 1 s | theirs: 3 s | 3x | 2x | yes | 1 | 2026-11-03 | A |"
+    assert line in table([NOWHERE], tmp_path)
+
+
+def test_a_machine_is_named_with_its_nvidia_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of a kind as one, without their numbers."""
+    listed = [f"GPU {n}: NVIDIA H100 80GB HBM3 (UUID: GPU-{n})" for n in range(2)]
+    monkeypatch.setattr("benchmarks.bench.results.nvidia_devices", list)
+    without = machine()
+    monkeypatch.setattr("benchmarks.bench.results.nvidia_devices", lambda: listed)
+    assert machine() == f"{without}, 2 x NVIDIA H100 80GB HBM3"
 
 
 def test_a_row_that_is_not_there_is_refused_with_those_that_are(
