@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.inference.cones import SINGLE, Search
 from harness.inference.intervals import LEVEL, MIN_PATIENTS, Spread, normal_of
 
 # Not fewer for boards of thousands of rows: by 100 draws 1 to 23 of 2,000 rows changed sides, all boards towards more
@@ -28,8 +29,6 @@ CAUTION = 0.85
 CHUNK = 1_000_000  # differences held at a time, 4 MB
 # Up to so many directions a product of matrices gives all differences of a row; beyond, subtracting is less work.
 MOST_DIRECTIONS = 48
-# Relative; single precision is right to 6e-8, and a difference adds up to 48 products.
-SINGLE = 2e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +114,15 @@ def _largest(rows: _Rows, normals: NDArray[np.float64], draws: NDArray[np.float6
     Single precision finds the rows that may have it, double precision computes it.
     """
     number, count = draws.shape
+    products = len(rows.shared) <= MOST_DIRECTIONS and not len(rows.own)
+    cones = Search.of(rows.shared, normals, draws) if products else None
+    if cones is not None:
+        return cones.largest()
     step = max(1, CHUNK // number)
     weights_of = _weights(rows)
     found = np.zeros((count, number), dtype=np.float32)  # of each row with those after it
     slack = np.zeros((count, number), dtype=np.float32)
     highest = np.abs(draws).max(axis=1)
-    products = len(rows.shared) <= MOST_DIRECTIONS and not len(rows.own)
     patients = normals[:, : len(rows.shared)].astype(np.float32)
     single = draws.astype(np.float32)
 
