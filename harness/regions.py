@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,19 +116,23 @@ def error_map(truth_HW: Classes, predicted_HW: Classes) -> Rgb:
 
 def shrunk_image(pixels_HWC: Rgb, side_px: int) -> Rgb:
     """An image whose longer side is at most `side_px`, by averaging."""
-    return _shrunk(pixels_HWC, side_px, cv2.INTER_AREA)
+    return _shrunk(pixels_HWC, side_px, average=True)
 
 
 def shrunk_classes(classes_HW: Classes, side_px: int) -> Classes:
     """Classes, or ids, of the same size as such an image, by nearest neighbour: a mean of classes is none."""
-    return _shrunk(classes_HW, side_px, cv2.INTER_NEAREST)
+    return _shrunk(classes_HW, side_px, average=False)
 
 
-def _shrunk(pixels: NDArray[np.uint8], side_px: int, interpolation: int) -> NDArray[np.uint8]:
+def _shrunk(pixels: NDArray[np.uint8], side_px: int, *, average: bool) -> NDArray[np.uint8]:
+    import cv2  # .05 s that a report without pictures need not spend
+
     height, width = pixels.shape[:2]
     shrink = min(1.0, side_px / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
+    return np.asarray(
+        cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if average else cv2.INTER_NEAREST), np.uint8
+    )
 
 
 def _gives(source_HW: Classes, predicted_HW: Classes, said: Said) -> bool:

@@ -14,8 +14,6 @@ from harness.config.base import (
     KeyPath,
     choose_from,
     failing_paths,
-    load_yaml,
-    parse_value,
     problems_of,
     with_override,
 )
@@ -25,6 +23,7 @@ from harness.config.gather import gather_imports
 from harness.config.knobs import KNOBS, TRAIN_KNOBS, check_value, is_numeric, label_of
 from harness.config.rules import parse_rule
 from harness.config.space import NAME_PATTERN, Parameter, SearchSpace
+from harness.config.yaml_text import load_yaml, parse_value
 from harness.errors import BadInput
 from harness.files import safe_name
 

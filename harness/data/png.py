@@ -13,7 +13,6 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,14 +88,14 @@ def read_mask(path: Path) -> tuple[Pixels, bytes]:
 def decoded_image(content: bytes, path: Path) -> Pixels:
     """(H, W, 3) RGB pixels of a whole file; `path` names it in errors. Raises BadPng."""
     header = _judged(_header(content[:33], path), path, mask=False)
-    decoded = _decode(_bare(content, header, path), path, cv2.IMREAD_COLOR)
+    decoded = _decode(_bare(content, header, path), path, colour=True)
     return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def decoded_mask(content: bytes, path: Path) -> Pixels:
     """(H, W) label ids of a whole file; `path` names it in errors. Raises BadPng."""
     header = _judged(_header(content[:33], path), path, mask=True)
-    return _decode(_bare(content, header, path), path, cv2.IMREAD_GRAYSCALE)
+    return _decode(_bare(content, header, path), path, colour=False)
 
 
 def _judged(header: Header, path: Path, *, mask: bool) -> Header:
@@ -192,7 +191,10 @@ def _filtered_bytes(header: Header) -> int:
     return total
 
 
-def _decode(content: bytes, path: Path, flags: int) -> Pixels:
+def _decode(content: bytes, path: Path, *, colour: bool) -> Pixels:
+    import cv2  # .05 s that a report without pictures need not spend
+
+    flags = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:

@@ -141,8 +141,8 @@ def board_title(board: Board) -> str:
     return f"{board.title}, by {metric_text(board.metric)}"
 
 
-def plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]]:
-    """A board's heads and rows as plain text, for Markdown and LaTeX."""
+def plain_board(board: Board, sweep: Sweep, *, most: int | None = None) -> tuple[list[str], list[list[str]]]:
+    """A board's heads and rows (the first `most` of them) as plain text, for Markdown and LaTeX."""
     shown = shown_scores(board)
     heads = ["Rank", "Model", "Run", "Setting", score_head(shown[0]), "95 %", *map(score_head, shown[1:]), "Δ", "Seeds"]
     rows = [
@@ -157,7 +157,7 @@ def plain_board(board: Board, sweep: Sweep) -> tuple[list[str], list[list[str]]]
             difference_text(row.behind) if row.behind else ABSENT,
             ABSENT if row.trial.external else str(len(row.replicates)) if row.replicated else "1",
         ]
-        for row in board.rows
+        for row in board.rows[:most]
     ]
     return heads, rows
 

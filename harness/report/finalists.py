@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from harness.data.tiger import Roi
@@ -141,6 +140,8 @@ def _grid(board: Board, rows: Sequence[Row], drawn: Sequence[TileRow]) -> TileGr
 
 def _explained(board: Board, rows: Sequence[Row], beside: Beside) -> tuple[tuple[Explained, ...], list[str]]:
     """Every finalist's Grad-CAM, smaller; and who has none (masks of another tool never have)."""
+    import cv2  # .05 s that a report without pictures need not spend
+
     found, missing = [], []
     for place, row in enumerate(rows, start=1):
         file = row.trial.folder / "figures" / "gradcam.png"

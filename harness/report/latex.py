@@ -68,12 +68,12 @@ def _character(char: str) -> str:
 
 
 def _board(board: Board, sweep: Sweep) -> str:
-    heads, rows = plain_board(board, sweep)
-    left = rows[MOST_ROWS:]
-    caption = board_title(board) + (f" (the first {MOST_ROWS} of {len(rows)} rows)" if left else "")
+    heads, rows = plain_board(board, sweep, most=MOST_ROWS)
+    count = len(board.rows)
+    caption = board_title(board) + (f" (the first {MOST_ROWS} of {count} rows)" if count > MOST_ROWS else "")
     words = (_MODEL, _RUN, _SETTING)
     columns = "r" + "".join(_words(share) for share in words) + "r" * (len(heads) - 1 - len(words))
-    lines = [_line([tex(cell) for cell in row]) for row in rows[:MOST_ROWS]]
+    lines = [_line([tex(cell) for cell in row]) for row in rows]
     return _table(caption, columns, [_line([tex(head) for head in heads])], lines)
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from harness.config.knobs import label_of
@@ -110,6 +109,8 @@ def _judged(title: str, setting: str, file: Path, folder: Path) -> Reproduced:
 
 def _is_blank(file: Path) -> bool:
     """Whether a picture shows nothing; a file that is no picture only has to hold something."""
+    import cv2  # .05 s that a report without pictures need not spend
+
     if file.suffix != ".png":
         return file.stat().st_size == 0
     picture = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)

@@ -118,15 +118,14 @@ def board_table(board: Board, sweep: Sweep, links: Links | None, out: Path) -> T
         caption=f"Leaderboard: {title} ({_scale(board)})",
         columns=("Rank", "Model", "Setting", score_head(board.metric), "Δ leader", "Seeds", "Cost", "Flags"),
         rows=tuple(rows),
-        note=board_note(board, sweep),
+        note=board_note(board, sweep, shared),
         head=1,
     )
 
 
-def board_note(board: Board, sweep: Sweep) -> str:
-    """What the caption of a board must not leave out."""
+def board_note(board: Board, sweep: Sweep, shared: Sequence[str]) -> str:
+    """What the caption of a board must not leave out; `shared` are flags and notes of all rows."""
     said = []
-    shared = (*shared_flags(board, sweep), *shared_notes(board))
     if shared:
         said.append(f"All rows: {listed(shared)}.")
     absent = () if board.by_yardstick else _absent(board)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from harness.config.palette import UNDEFINED_RGB, class_colours, hex_colour
@@ -95,6 +94,8 @@ def class_tile(classes_HW: Classes, names: Sequence[str]) -> bytes:
 
 def photo_jpeg(image_HWC: Rgb) -> bytes:
     """A JPEG of an image."""
+    import cv2  # .05 s that a report without pictures need not spend
+
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     encoded, content = cv2.imencode(".jpg", np.ascontiguousarray(image_HWC[..., ::-1]), quality)
     assert encoded, image_HWC.shape

@@ -6,7 +6,6 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,6 +128,8 @@ def places(disagree_HW: NDArray[np.bool_], side: int, *, at_most: int = PER_REGI
 
     A region smaller than a window is one window. Windows without a disagreeing pixel are none.
     """
+    import cv2  # .05 s that a report without pictures need not spend
+
     height, width = (min(side, length) for length in disagree_HW.shape)
     sums = cv2.integral(disagree_HW.astype(np.uint8))
     tops, lefts = _starts(disagree_HW.shape[0], height), _starts(disagree_HW.shape[1], width)

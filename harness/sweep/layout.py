@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from harness.config.space import SearchSpace
 from harness.errors import BadInput, Refused
 from harness.files import read_json, write_json
@@ -266,5 +264,7 @@ def _check_version(home: Home) -> None:
 
 def _file_system(path: Path) -> str:
     """The kind of file system `path` is on, by the longest mount point above it."""
+    import psutil  # .02 s that `harness report` need not spend
+
     mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
     return max(mounts, key=lambda p: len(p.mountpoint)).fstype if mounts else ""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.base import choose_from, load_yaml, parse_value, parse_yaml, with_override
+from harness.config.base import choose_from, with_override
+from harness.config.yaml_text import load_yaml, parse_value, parse_yaml
 from harness.errors import BadInput
 
 
