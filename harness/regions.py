@@ -125,7 +125,7 @@ def shrunk_classes(classes_HW: Classes, side_px: int) -> Classes:
 
 
 def _shrunk(pixels: NDArray[np.uint8], side_px: int, *, average: bool) -> NDArray[np.uint8]:
-    import cv2  # .05 s that a report without pictures need not spend
+    import cv2  # .02 s that a report without pictures need not spend
 
     height, width = pixels.shape[:2]
     shrink = min(1.0, side_px / max(height, width))

@@ -192,7 +192,7 @@ def _filtered_bytes(header: Header) -> int:
 
 
 def _decode(content: bytes, path: Path, *, colour: bool) -> Pixels:
-    import cv2  # .05 s that a report without pictures need not spend
+    import cv2  # .02 s that a report without pictures need not spend
 
     flags = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
     try:

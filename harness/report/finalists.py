@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -140,23 +141,30 @@ def _grid(board: Board, rows: Sequence[Row], drawn: Sequence[TileRow]) -> TileGr
 
 def _explained(board: Board, rows: Sequence[Row], beside: Beside) -> tuple[tuple[Explained, ...], list[str]]:
     """Every finalist's Grad-CAM, smaller; and who has none (masks of another tool never have)."""
-    import cv2  # .05 s that a report without pictures need not spend
-
     found, missing = [], []
     for place, row in enumerate(rows, start=1):
         file = row.trial.folder / "figures" / "gradcam.png"
-        picture = cv2.imread(str(file), cv2.IMREAD_COLOR) if file.is_file() else None
+        picture = _webp(file) if file.is_file() else None
         if picture is None:
             missing += [] if row.trial.external else [f"{_named(row)} has no Grad-CAM"]
             continue
-        content = cv2.imencode(".webp", np.asarray(picture, np.uint8), [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1]
         name = f"gradcam-{board.key}-{place}.webp"
-        beside.tiles[name] = content.tobytes()
-        height_px, width_px = picture.shape[:2]
+        beside.tiles[name], size_px = picture
         caption = f"Grad-CAM of {_named(row)} ({trial_name(row.trial)})"
-        found.append(Explained(f"figures/{name}", caption, (width_px, height_px)))
+        found.append(Explained(f"figures/{name}", caption, size_px))
     return tuple(found), missing
 
 
 def _named(row: Row) -> str:
     return f"{row.rank}. {model_of(row.trial)}"
+
+
+def _webp(file: Path) -> tuple[bytes, tuple[int, int]] | None:
+    """The picture in a file, in fewer bytes, with its width and height in pixels; None where it cannot be read."""
+    import cv2  # .02 s that a report without pictures need not spend
+
+    picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if picture is None:
+        return None
+    content = cv2.imencode(".webp", np.asarray(picture, np.uint8), [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1]
+    return content.tobytes(), (picture.shape[1], picture.shape[0])

@@ -109,7 +109,7 @@ def _judged(title: str, setting: str, file: Path, folder: Path) -> Reproduced:
 
 def _is_blank(file: Path) -> bool:
     """Whether a picture shows nothing; a file that is no picture only has to hold something."""
-    import cv2  # .05 s that a report without pictures need not spend
+    import cv2  # .02 s that a report without pictures need not spend
 
     if file.suffix != ".png":
         return file.stat().st_size == 0

@@ -94,7 +94,7 @@ def class_tile(classes_HW: Classes, names: Sequence[str]) -> bytes:
 
 def photo_jpeg(image_HWC: Rgb) -> bytes:
     """A JPEG of an image."""
-    import cv2  # .05 s that a report without pictures need not spend
+    import cv2  # .02 s that a report without pictures need not spend
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     encoded, content = cv2.imencode(".jpg", np.ascontiguousarray(image_HWC[..., ::-1]), quality)

@@ -128,7 +128,7 @@ def places(disagree_HW: NDArray[np.bool_], side: int, *, at_most: int = PER_REGI
 
     A region smaller than a window is one window. Windows without a disagreeing pixel are none.
     """
-    import cv2  # .05 s that a report without pictures need not spend
+    import cv2  # .02 s that a report without pictures need not spend
 
     height, width = (min(side, length) for length in disagree_HW.shape)
     sums = cv2.integral(disagree_HW.astype(np.uint8))
