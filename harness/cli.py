@@ -78,6 +78,11 @@ def sweep(
     """
     # Before numpy is loaded: the controller's products of matrices are small, and workers compute beside it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if executor == "local":
+        # Before this process imports its own libraries, for 1 to 2 s.
+        from harness.execute.process import begin_imports
+
+        begin_imports()
     from harness.report.queries import read_sweep
     from harness.sweep.layout import open_home
     from harness.sweep.progress import Screen

@@ -124,7 +124,7 @@ def _bookkeeping(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
 
     from harness.checkpoint import Checkpoint, Progress, rng_states
     from harness.files import settle_tree, write_bytes, write_json, write_text
-    from harness.trial.environment import environment, system_metrics
+    from harness.trial.environment import Gauge, environment
     from harness.trial.saving import Saving
 
     folder = TrialFolder(job.folder)
@@ -137,6 +137,7 @@ def _bookkeeping(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
         emit(event)
 
     record({"event": "started", "attempt": 1, "patches": {}, "resumed_epoch": 0})
+    gauge = Gauge()
     weights, progress = {"weights": torch.zeros(WEIGHTS)}, Progress()
     for epoch in range(1, EPOCHS + 1):
         found = values(epoch)
@@ -145,7 +146,7 @@ def _bookkeeping(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
         progress.patients.append(matrices())
         progress.seconds.append(0.0)
         record({"event": "epoch", "epoch": epoch, "seconds": 0.0, "objective": found["val/iou"], "data_seconds": 0.0,
-                "values": {**found, **system_metrics()}})  # fmt: skip
+                "values": {**found, **gauge.read()}})  # fmt: skip
         state = Checkpoint(progress, weights, weights, {}, None, rng_states(device))
         saving.checkpoint(state, fingerprint=spec.fingerprint, keep=False)
     outputs = attempt.outputs

@@ -1,10 +1,11 @@
-"""What every worker imports, imported once, in the process that workers are forked from. For its effect alone.
+"""What every worker imports, imported once in the process that workers are forked from: for its effect alone.
 
 Nothing here may start a thread that stays, or ask for a CUDA device: neither survives a fork.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -60,3 +61,5 @@ with _silent(), _only_while_wanted(), contextlib.suppress(Exception):
     import harness.trial.run  # noqa: F401
 gc.collect()
 gc.freeze()  # a collection would write into every object, and so copy pages that all workers share
+# By Python's own way out, which forks do not take, a library complains on the terminal of what it finds frozen.
+atexit.register(os._exit, 0)

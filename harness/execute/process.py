@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -25,6 +26,12 @@ if sys.platform == "linux":
 
 # Two threads that ask at a time how a process ended would take the answer from each other, and starting one asks, too.
 _ONE_AT_A_TIME = threading.RLock()
+
+
+def begin_imports() -> None:
+    """Let the fork server start on what workers import, so that the first worker waits for the rest of it alone."""
+    if isinstance(_CONTEXT, ForkServerContext):
+        forkserver.ensure_running()
 
 
 class WorkerProcess:

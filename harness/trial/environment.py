@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import sys
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -46,8 +48,24 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+class Gauge:
+    """Load of the machine and memory of this process, read at most once in `every_s`: over less than .1 s psutil's
+    utilisation means nothing, and a reading takes as long as a small checkpoint."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self._every_s = every_s
+        self._read_at = -math.inf
+        self._last: dict[str, float] = {}
+
+    def read(self) -> dict[str, float]:
+        """The last reading, or a new one."""
+        if time.monotonic() >= self._read_at + self._every_s:
+            self._last, self._read_at = system_metrics(), time.monotonic()
+        return self._last
+
+
 def system_metrics() -> dict[str, float]:
-    """Load of the machine and memory of this process, named as MLflow names its system metrics."""
+    """What a gauge reads, named as MLflow names its system metrics."""
     return {
         "system/cpu_utilization_percentage": float(psutil.cpu_percent(interval=None)),
         "system/system_memory_usage_megabytes": psutil.virtual_memory().used / MEGABYTE,

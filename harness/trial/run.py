@@ -29,7 +29,7 @@ from harness.files import is_disk_full, write_text
 from harness.models.build import count_parameters
 from harness.scores import Scheme
 from harness.train import EpochReport, Paused, Stopped, TrialData, fit
-from harness.trial.environment import system_metrics
+from harness.trial.environment import Gauge
 from harness.trial.folder import Attempt, TrialFolder
 from harness.trial.outputs import PatchFacts, write_outputs
 from harness.trial.saving import Saving, newest_state
@@ -187,8 +187,10 @@ def _train(
         }
     )
 
+    gauge = Gauge()
+
     def on_epoch(report: EpochReport) -> None:
-        values = {**report.values, **system_metrics()}
+        values = {**report.values, **gauge.read()}
         record({"event": "epoch", **asdict(report), "values": values})
 
     def save(checkpoint: Checkpoint) -> None:

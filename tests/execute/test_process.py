@@ -156,6 +156,24 @@ def test_a_killed_controller_leaves_no_fork_server_that_still_imports() -> None:
     assert alive == []
 
 
+SHORT = """
+from harness.execute.process import WorkerProcess
+from tests.execute.test_process import echo
+process = WorkerProcess(echo, "")
+process.pipe.send(1)
+print(process.pipe.recv()[0])
+process.pipe.close()
+process.join()
+"""
+
+
+def test_neither_imports_nor_their_end_say_anything_to_the_terminal() -> None:
+    """A command's last line is its own."""
+    command = [sys.executable, "-c", SHORT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+
+
 def test_workers_are_forked_from_a_single_thread(started: list[WorkerProcess]) -> None:
     """A fork does not have the others, and the locks that they held stay locked."""
     started.append(WorkerProcess(echo, ""))
