@@ -19,19 +19,19 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-_CONTEXT: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
-if sys.platform == "linux":
-    _CONTEXT = multiprocessing.get_context("forkserver")
-    _CONTEXT.set_forkserver_preload(["harness.execute.preloaded"])
-
 # Two threads that ask at a time how a process ended would take the answer from each other, and starting one asks, too.
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def begin_imports() -> None:
-    """Let the fork server start on what workers import, so that the first worker waits for the rest of it alone."""
-    if isinstance(_CONTEXT, ForkServerContext):
-        forkserver.ensure_running()
+def begin_imports() -> ForkServerContext | SpawnContext:
+    """How workers are started; where they are forks, the fork server begins to import what they need."""
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["harness.execute.preloaded"])
+        with suppress(OSError):  # its socket may have no room in a path of 108 bytes below TMPDIR
+            forkserver.ensure_running()
+            return context
+    return multiprocessing.get_context("spawn")
 
 
 class WorkerProcess:
@@ -42,9 +42,10 @@ class WorkerProcess:
     """
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
-        self.pipe, theirs = _CONTEXT.Pipe()
+        context = begin_imports()
+        self.pipe, theirs = context.Pipe()
         run = (target, dict(os.environ), theirs, *args)
-        self._process: BaseProcess = _CONTEXT.Process(target=_run, args=run, daemon=True)
+        self._process: BaseProcess = context.Process(target=_run, args=run, daemon=True)
         self._starter = threading.Thread(target=self._start, args=(theirs,), name="start", daemon=True)
         self._starter.start()
 

@@ -167,6 +167,18 @@ process.join()
 """
 
 
+def test_where_the_fork_server_has_no_place_for_its_socket_workers_are_spawned(tmp_path: Path) -> None:
+    """The path of a socket has at most 108 bytes."""
+    folder = tmp_path / ("a long name" * 10)
+    folder.mkdir()
+    command = [sys.executable, "-c", SHORT]
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], env=environment
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+
+
 def test_neither_imports_nor_their_end_say_anything_to_the_terminal() -> None:
     """A command's last line is its own."""
     command = [sys.executable, "-c", SHORT]

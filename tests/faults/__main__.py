@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def counted(processes: Sequence[subprocess.Popen[str]]) -> tuple[int, int]:
 
 def main() -> int:
     """All rounds, the failpoints first; 1 when anything failed."""
+    argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__).parse_args()
     totals = [counted([started(*group) for group in groups]) for groups in ROUNDS]
     passed, failed = (sum(column) for column in zip(*totals, strict=True))
     print(f"{passed} passed, {failed} failed")
