@@ -54,7 +54,8 @@ class Group:
 def write_report(sweep: Sweep, out: Path, *, links: Links | None = None) -> Path:
     """Write `<out>/<sweep>/`: index.html, leaderboard.{csv,md,tex,json}, pivot.{csv,tex}, figures/. Returns the page.
 
-    Works on finished and running sweeps alike; every file is replaced in one step, the page last.
+    Works on finished and running sweeps alike; every file is replaced in one step, the page last. None is forced to
+    disk: after a loss of power the same command writes them again.
     """
     folder = out / safe_name(sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,17 +64,21 @@ def write_report(sweep: Sweep, out: Path, *, links: Links | None = None) -> Path
     beside.write(folder)
     items = reproduced(sweep, folder, beside.files)
     if items:
-        write_json(folder / "source.json", source_document(items))
+        write_json(folder / "source.json", source_document(items), settle=False)
     pivots = pivots_of(sweep)
     document = exports.leaderboard(sweep, folder)
-    write_text(folder / "leaderboard.json", exports.leaderboard_json(document))
-    write_text(folder / "leaderboard.csv", exports.leaderboard_csv(document))
-    write_text(folder / "leaderboard.md", exports.leaderboard_markdown(sweep))
     boards = (*yardstick_boards(sweep), *group_boards(sweep))
-    write_text(folder / "leaderboard.tex", leaderboard_tex(sweep, boards))
-    write_text(folder / "pivot.csv", exports.pivot_csv(pivots))
-    write_text(folder / "pivot.tex", pivot_tex(pivots))
-    write_text(folder / "index.html", html)
+    texts = {
+        "leaderboard.json": exports.leaderboard_json(document),
+        "leaderboard.csv": exports.leaderboard_csv(document),
+        "leaderboard.md": exports.leaderboard_markdown(sweep),
+        "leaderboard.tex": leaderboard_tex(sweep, boards),
+        "pivot.csv": exports.pivot_csv(pivots),
+        "pivot.tex": pivot_tex(pivots),
+        "index.html": html,
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text, settle=False)
     return folder / "index.html"
 
 

@@ -56,11 +56,11 @@ class Beside:
         # A PNG is written before its SVG: where the SVG is as it was, so is the PNG, .1 s each that are not spent.
         changed = {name: svg for name, svg in self.drawn.items() if not _is_there(figures_folder / name, svg)}
         for name, content in {**self.tiles, **pngs(changed)}.items():
-            write_bytes(figures_folder / name, content)
+            write_bytes(figures_folder / name, content, settle=False)
         for name, svg in changed.items():
-            write_text(figures_folder / name, svg)
+            write_text(figures_folder / name, svg, settle=False)
         for picture in self.copied:
-            with written_aside(folder / picture.path) as aside:
+            with written_aside(folder / picture.path, settle=False) as aside:
                 shutil.copyfile(picture.source, aside)
 
 
