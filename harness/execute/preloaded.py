@@ -49,8 +49,10 @@ def _only_while_wanted() -> Iterator[None]:
         watcher.join()
 
 
-# Ctrl-C reaches the whole terminal group; the controller alone decides what it means.
+# Ctrl-C reaches the whole terminal group, and Slurm's warning every process of a job; what either means is for the
+# controller or the lease to decide. Forks ignore them, too.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's starts its threads when it is imported
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # `torch.cuda.is_available` leaves the driver alone then
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks the network otherwise

@@ -49,9 +49,10 @@ def test_a_lease_whose_time_is_up_hands_its_trial_on(executor: SlurmExecutor, ro
     undisturbed run; and a lease with nothing to do ends: no allocation is held."""
     first = job(root, tmp_path / "a", epochs=8)
     executor.submit(first)
-    step = trainer(collect(executor, is_epoch)).parent()
-    assert step is not None
-    step.send_signal(signal.SIGUSR2)
+    worker = trainer(collect(executor, is_epoch))
+    server, step = worker.parents()[:2]
+    for process in (worker, server, step):  # as Slurm does
+        process.send_signal(signal.SIGUSR2)
     lost = collect(executor, is_end)[-1].event
     assert (lost["event"], lost["cause"]) == ("lost", "evicted")
     assert "its time is up" in lost["message"]
