@@ -12,14 +12,45 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from harness.config.labels import IGNORE
-from harness.config.spec import TrialSpec
+from harness.config.labels import BUILTIN, IGNORE, TIGER_IDS
+from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
+from harness.data.cohort import read_cohort
+from harness.data.phantom import Phantom, synthesize
 
 if TYPE_CHECKING:  # these load torch
     import torch
 
     from harness.checkpoint import Checkpoint
     from harness.train import EpochReport, TrialData
+
+
+ENCODER, LABELS = "efficientnet-b0", BUILTIN["unicorn3"]
+
+
+def on_phantom(folder: Path, phantom: Phantom, *, row: str, cut: Cut, train: TrainSpec) -> tuple[TrialSpec, TrialData]:
+    """A trial of a U-Net over EfficientNet-B0 on a phantom, made once in `folder` with its patches; the first patient
+    validates. The caller holds the folder's lock."""
+    from harness.trial.run import open_data
+
+    root = folder / "phantom"
+    if not root.is_dir():
+        synthesize(root, phantom)
+    rois = read_cohort(root)
+    patients = sorted({roi.patient for roi in rois})
+    spec = TrialSpec(
+        dataset=DatasetVariant(
+            root=str(root),
+            data_hash=row,
+            source_ids=TIGER_IDS,
+            labels=LABELS,
+            cut=cut,
+            split=Split(train=tuple(patients[1:]), validation=tuple(patients[:1])),
+        ),
+        model=ModelSpec(architecture="unet", encoder=ENCODER, encoder_weights="random"),
+        train=train,
+        seed=1,
+    )
+    return spec, open_data(spec, rois, folder / "stores")
 
 
 def trial(spec: TrialSpec, data: TrialData, device: torch.device, clock: Clock) -> None:

@@ -21,48 +21,28 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
-from benchmarks.bench.loops import Clock, Confusion, paper_moves, trial
+from benchmarks.bench.loops import ENCODER, LABELS, Clock, Confusion, on_phantom, paper_moves, trial
 from benchmarks.bench.results import FOLDER
 from benchmarks.bench.row import Comparison, Figures, Row, Side
-from harness.config.labels import BUILTIN, TIGER_IDS
-from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
-from harness.data.cohort import read_cohort
-from harness.data.phantom import Phantom, synthesize
+from harness.config.spec import Cut, TrainSpec, TrialSpec
+from harness.data.phantom import Phantom
 from harness.data.targets import target_table
 from harness.files import written_aside
 from harness.train import TrialData
 
 PX, BATCH, TRAINING_PATCHES = 64, 8, 256
 EPOCHS = 3  # the first one warms up
-ENCODER, LABELS = "efficientnet-b0", BUILTIN["unicorn3"]
 DATA = FOLDER / "03_training"
 
 
 def prepared() -> tuple[TrialSpec, TrialData]:
     """The trial and its patches, which are cut once for all sides and repeats; one of six patients validates."""
-    from harness.trial.run import open_data
-
-    root = DATA / "phantom"
+    train = TrainSpec(epochs=EPOCHS, batch_size=BATCH, loss="cross_entropy", augment="paper", stop_patience=None)
     DATA.mkdir(parents=True, exist_ok=True)
     with FileLock(DATA / "lock"):
-        if not root.is_dir():
-            synthesize(root, Phantom(patients=6, roi_px=256, tiny_share=0.0))
-        rois = read_cohort(root)
-        patients = sorted({roi.patient for roi in rois})
-        spec = TrialSpec(
-            dataset=DatasetVariant(
-                root=str(root),
-                data_hash="row 3",
-                source_ids=TIGER_IDS,
-                labels=LABELS,
-                cut=Cut(patch_px=PX, input_px=PX, stride=PX),
-                split=Split(train=tuple(patients[1:]), validation=tuple(patients[:1])),
-            ),
-            model=ModelSpec(architecture="unet", encoder=ENCODER, encoder_weights="random"),
-            train=TrainSpec(epochs=EPOCHS, batch_size=BATCH, loss="cross_entropy", augment="paper", stop_patience=None),
-            seed=1,
-        )
-        data = open_data(spec, rois, DATA / "stores")
+        phantom = Phantom(patients=6, roi_px=256, tiny_share=0.0)
+        cut = Cut(patch_px=PX, input_px=PX, stride=PX)
+        spec, data = on_phantom(DATA, phantom, row="row 3", cut=cut, train=train)
     some = data.training_indices[:TRAINING_PATCHES]
     return spec, TrialData(data.training, some, data.validation, data.validation_indices, data.scheme)
 

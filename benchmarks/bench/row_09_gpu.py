@@ -23,14 +23,13 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
-from benchmarks.bench.loops import Clock, Confusion, paper_moves, trial
+from benchmarks.bench.loops import ENCODER, LABELS, Clock, Confusion, on_phantom, paper_moves, trial
 from benchmarks.bench.results import FOLDER
 from benchmarks.bench.row import Comparison, Figures, Row, Side
-from harness.config.labels import BUILTIN, IGNORE, TIGER_IDS
-from harness.config.spec import Cut, DatasetVariant, ModelSpec, Split, TrainSpec, TrialSpec
+from harness.config.labels import IGNORE
+from harness.config.spec import Cut, TrainSpec, TrialSpec
 from harness.data.batches import IMAGENET_MEAN, IMAGENET_STD
-from harness.data.cohort import read_cohort
-from harness.data.phantom import Phantom, synthesize
+from harness.data.phantom import Phantom
 from harness.data.targets import target_table
 from harness.execute.devices import cpu_cores, nvidia_devices
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:  # these load torch
 
     from harness.train import TrialData
 
-ENCODER, LABELS = "efficientnet-b0", BUILTIN["unicorn3"]
 CLASSES, TABLE = len(LABELS.class_names), target_table(LABELS, "ignore")
 LEARNING_RATE = 1e-3
 
@@ -60,32 +58,15 @@ class Sizes:
 
 def prepared(sizes: Sizes) -> tuple[TrialSpec, TrialData]:
     """The trial and its patches, cut once for all sides and repeats, and written as PNG files, too."""
-    from harness.trial.run import open_data
-
-    root, px = sizes.folder / "phantom", sizes.px
+    train = TrainSpec(
+        epochs=sizes.epochs, batch_size=sizes.batch, learning_rate=LEARNING_RATE, loss="dice",
+        augment="paper_one_warp", precision="bf16", schedule="constant", stop_patience=None,
+    )  # fmt: skip
     sizes.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sizes.folder / "lock"):
-        if not root.is_dir():
-            synthesize(root, Phantom(patients=sizes.patients, roi_px=sizes.roi_px, tiny_share=0.0))
-        rois = read_cohort(root)
-        patients = sorted({roi.patient for roi in rois})
-        spec = TrialSpec(
-            dataset=DatasetVariant(
-                root=str(root),
-                data_hash="row 9",
-                source_ids=TIGER_IDS,
-                labels=LABELS,
-                cut=Cut(patch_px=px, input_px=px, stride=px // 4),
-                split=Split(train=tuple(patients[1:]), validation=tuple(patients[:1])),
-            ),
-            model=ModelSpec(architecture="unet", encoder=ENCODER, encoder_weights="random"),
-            train=TrainSpec(
-                epochs=sizes.epochs, batch_size=sizes.batch, learning_rate=LEARNING_RATE, loss="dice",
-                augment="paper_one_warp", precision="bf16", schedule="constant", stop_patience=None,
-            ),
-            seed=1,
-        )  # fmt: skip
-        data = open_data(spec, rois, sizes.folder / "stores")
+        phantom = Phantom(patients=sizes.patients, roi_px=sizes.roi_px, tiny_share=0.0)
+        cut = Cut(patch_px=sizes.px, input_px=sizes.px, stride=sizes.px // 4)
+        spec, data = on_phantom(sizes.folder, phantom, row="row 9", cut=cut, train=train)
         data = replace(data, training_indices=data.training_indices[: sizes.patches])
         for role, pairs in zip(("train", "valid"), arrays(data), strict=True):
             _write_png(sizes.folder / "png" / role, *pairs)
